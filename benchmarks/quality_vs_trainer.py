@@ -1,0 +1,278 @@
+"""Quality, time and memory beside transformers' Trainer (and peft): `python benchmarks/quality_vs_trainer.py`.
+
+SST-2, TREC, MRPC and STS-B with builtin:minilm, full and LoRA, at most 2,000 training rows, 3 seeds. Both sides get
+the same rows, epochs, batch size, rate, schedule, decay, clipping, precision and length grouping; every run is a
+process of its own, the two sides in turn. The table is written as it grows.
+
+Data: folders sst2, trec, mrpc, stsb of JSON Lines files (`text` or `sentence1` and `sentence2`; `label` or `score`),
+below --data. Options: --rows, --seeds, --tasks, --out, --device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+TABLE = Path(__file__).parent.parent / "docs" / "benchmarks" / "quality_vs_trainer.md"
+RATES = {"full": 5e-5, "lora": 5e-4}
+EPOCHS, BATCH, WARMUP, DECAY = 3, 32, 0.1, 0.01
+RANK, ALPHA = 8, 16
+
+
+@dataclass(frozen=True)
+class Set:
+    """A data set: its columns, and its metric in points (0 to 100)."""
+
+    name: str
+    texts: tuple[str, ...]
+    target: str
+    metric: str
+
+
+SETS = {
+    one.name: one
+    for one in (
+        Set("sst2", ("text",), "label", "accuracy"),
+        Set("trec", ("text",), "label", "accuracy"),
+        Set("mrpc", ("sentence1", "sentence2"), "label", "accuracy"),
+        Set("stsb", ("sentence1", "sentence2"), "score", "pearson"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of one side."""
+
+    side: str
+    task: str
+    method: str
+    seed: int
+    train: str
+    test: str
+    device: str
+
+
+def ours(case: Case) -> dict[str, float]:
+    """tunesmith, by its own recipe."""
+    from tunesmith import recipe, run
+
+    one = SETS[case.task]
+    columns = {"text": one.texts[0], **({"pair": one.texts[1]} if len(one.texts) > 1 else {}), one.target: one.target}
+    values = {
+        "task": {"name": "regress" if one.target == "score" else "classify", **columns},
+        "data": {"train": case.train, "validation": None, "test": case.test, "leaks": "keep", "near_duplicates": False},
+        "method": {"name": "lora", "rank": RANK, "alpha": float(ALPHA)} if case.method == "lora" else case.method,
+        "schedules": [{"name": "warmup_linear", "warmup": WARMUP}],
+        "train": {
+            "epochs": float(EPOCHS),
+            "batch_size": BATCH,
+            "learning_rate": RATES[case.method],
+            "weight_decay": DECAY,
+            "seed": case.seed,
+            "device": case.device,
+        },
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        done = run.start(recipe.from_values(values), Path(folder) / "run").evaluation
+    figures = done["suites"]["task"]["figures"]
+    found = next(f["value"] for f in figures if f["subject"] == "model" and f["name"] == one.metric)
+    return {"score": 100 * found, "seconds": done["cost"]["seconds"], "peak": done["cost"]["peak_memory_bytes"]}
+
+
+def trainer(case: Case) -> dict[str, float]:
+    """transformers' Trainer, with peft for LoRA, at the same settings."""
+    import numpy as np
+    import torch
+    import transformers
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+
+    from tunesmith.models import builtin
+    from tunesmith.train.precision import choose_precision
+
+    one = SETS[case.task]
+    source = str(builtin.find("minilm"))
+    splits = {name: [json.loads(line) for line in Path(path).read_text().split("\n") if line] for name, path in
+              (("train", case.train), ("test", case.test))}  # fmt: skip
+    names = sorted({row["label"] for row in splits["train"]}) if one.target == "label" else []
+    tokenizer = AutoTokenizer.from_pretrained(source)
+
+    def encoded(rows: list[dict[str, Any]]) -> Dataset:
+        found = tokenizer(*[[row[text] for row in rows] for text in one.texts], truncation=True, max_length=512)
+        truths = [names.index(row["label"]) if names else float(row["score"]) for row in rows]
+        return Dataset.from_dict({**found, "labels": truths})
+
+    torch.manual_seed(case.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(names) or 1, dtype=torch.float32)
+    if case.method == "lora":
+        import peft
+
+        model = peft.get_peft_model(
+            model, peft.LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"])
+        )
+    precision = choose_precision("auto", "cuda" if case.device == "cuda" else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            folder,
+            num_train_epochs=EPOCHS,
+            per_device_train_batch_size=BATCH,
+            per_device_eval_batch_size=64,
+            learning_rate=RATES[case.method],
+            warmup_steps=WARMUP,
+            weight_decay=DECAY,
+            max_grad_norm=1.0,
+            lr_scheduler_type="linear",
+            optim="adamw_torch_fused",
+            train_sampling_strategy="group_by_length",
+            bf16=precision == "bfloat16",
+            use_cpu=case.device == "cpu",
+            seed=case.seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        train, test = encoded(splits["train"]), encoded(splits["test"])
+        collate = DataCollatorWithPadding(tokenizer)
+        worker = transformers.Trainer(model, arguments, train_dataset=train, data_collator=collate)
+        began = time.perf_counter()
+        worker.train()
+        seconds = time.perf_counter() - began
+        logits = worker.predict(test).predictions
+    truths = np.array(test["labels"])
+    score = float((logits.argmax(-1) == truths).mean()) if names else float(np.corrcoef(logits[:, 0], truths)[0, 1])
+    peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else _resident()
+    return {"score": 100 * score, "seconds": seconds, "peak": peak}
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def run_case(case: Case) -> dict[str, float]:
+    """One run in a process of its own."""
+    began = time.perf_counter()
+    command = [sys.executable, __file__, "--case", json.dumps(asdict(case))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{case} failed:\n{done.stderr[-3000:]}")
+    return {**json.loads(done.stdout.splitlines()[-1]), "whole": time.perf_counter() - began}
+
+
+def cut(source: Path, rows: int, out: Path) -> Path:
+    """At most `rows` rows of a file, drawn once with a fixed seed: the same for both sides and every seed."""
+    lines = [line for line in source.read_text(encoding="utf-8").split("\n") if line]
+    random.Random(0).shuffle(lines)
+    out.write_text("\n".join(lines[:rows]) + "\n", encoding="utf-8")
+    return out
+
+
+def table(found: dict[tuple[str, str], dict[str, list[dict[str, float]]]], options: argparse.Namespace) -> str:
+    """The results so far as a Markdown page."""
+    lines = [
+        "# Quality beside transformers' Trainer",
+        "",
+        f"Made by `python benchmarks/quality_vs_trainer.py` on {date.today()}, {hardware(options.device)}.",
+        f"builtin:minilm, {options.rows:,} training rows at most, {EPOCHS} epochs, batch {BATCH}, seeds "
+        f"{', '.join(map(str, range(options.seeds)))}; scores on the whole test split: accuracy in percent, for STS-B "
+        "Pearson's correlation times 100.",
+        "Mean and standard deviation over seeds; seconds of training, and peak memory of the process (on a GPU: of "
+        "its memory), as medians. Trainer runs with bf16, length grouping and the fused optimizer, as tunesmith does "
+        "by itself.",
+        "",
+        "| data | method | ours | Trainer | difference | seconds, ours | Trainer | ratio | peak MB, ours | Trainer "
+        "| pairs |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (task, method), sides in found.items():
+        mine, theirs = sides["ours"], sides["trainer"]
+        if not mine or not theirs:
+            continue
+        a, b = [r["score"] for r in mine], [r["score"] for r in theirs]
+        s, t = (statistics.median(r["seconds"] for r in side) for side in (mine, theirs))
+        ratio = statistics.median(y["seconds"] / x["seconds"] for x, y in zip(mine, theirs, strict=False))
+        m, n = (statistics.median(r["peak"] for r in side) / 1e6 for side in (mine, theirs))
+        lines.append(
+            f"| {task} | {method} | {_mean(a)} | {_mean(b)} | {statistics.mean(a) - statistics.mean(b):+.2f} "
+            f"| {s:.1f} | {t:.1f} | {ratio:.2f}x | {m:,.0f} | {n:,.0f} | {min(len(a), len(b))} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def hardware(device: str) -> str:
+    """What it ran on, and the versions."""
+    import peft
+    import torch
+    import transformers
+
+    where = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores ({platform.machine()})"
+    )
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}"
+    return f"{where}, {versions}"
+
+
+def main() -> None:
+    """Run all pairs, or the one case of a child process."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tasks", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        case = Case(**json.loads(options.case))
+        print(json.dumps((ours if case.side == "ours" else trainer)(case)))
+        return
+    if not options.data.is_dir():
+        print(f"quality_vs_trainer: no data at {options.data}; give a folder with --data.")
+        return
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    found: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        # Seeds outermost: the table is complete, if rough, after the first round.
+        for seed in range(options.seeds):
+            for task in options.tasks:
+                train = cut(options.data / task / "train.jsonl", options.rows, Path(folder) / f"{task}.jsonl")
+                for method in RATES:
+                    sides = found.setdefault((task, method), {"ours": [], "trainer": []})
+                    for side in ("ours", "trainer") if seed % 2 == 0 else ("trainer", "ours"):
+                        test = str(options.data / task / "test.jsonl")
+                        case = Case(side, task, method, seed, str(train), test, options.device)
+                        sides[side].append(run_case(case))
+                        print(
+                            seed, task, method, side, {k: round(v, 2) for k, v in sides[side][-1].items()}, flush=True
+                        )
+                        options.out.write_text(table(found, options), encoding="utf-8")
+                        gc.collect()
+
+
+if __name__ == "__main__":
+    main()

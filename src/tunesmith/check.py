@@ -1,0 +1,131 @@
+"""What a run would do, without doing it: what the model will see, what would train, how long and how much memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from tunesmith import prepare, run
+from tunesmith.core import surgery
+from tunesmith.core.panel import Cell, Panel, Result, Table
+from tunesmith.core.part import Part
+from tunesmith.core.rows import take
+from tunesmith.core.step import Training
+from tunesmith.data.load import load as load_data
+from tunesmith.models.load import Backbone
+from tunesmith.recipe import Recipe
+from tunesmith.train import loop
+from tunesmith.train.log import Log
+
+SHOWN = 3
+SAMPLED = 2000
+TIMED = 2
+
+
+class Stopwatch(Part):
+    """A part that only looks at the clock after every step."""
+
+    _times: list[float] = PrivateAttr(default_factory=list)
+
+    def after_step(self, training: Training) -> None:
+        """Note the time."""
+        self._times.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds of the steps after the first, which warms the machine up."""
+        return float(np.mean(np.diff(self._times)))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was seen."""
+
+    panels: list[Panel]
+    facts: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**Result([], self.panels).as_json(), **self.facts}
+
+
+def check(recipe: Recipe) -> Checked:
+    """Look at the data, encode examples, time two steps on a copy that is thrown away. Raises what a run would
+    raise.
+    """
+    recipe = prepare.settle(recipe)
+    splits = load_data(recipe.data, recipe.task.columns())
+    prepare.check_fit(recipe, splits)
+    prepare.learn(recipe, splits)
+    prepared = prepare.prepare(recipe, splits)
+    sample = take(splits.train, _spread(len(splits.train)))
+    examples = recipe.task.encode(sample, prepared.backbone.tokenizer, prepared.backbone.limit)
+    lengths = np.array([len(example["input_ids"]) for example in examples])
+    cut = sum(bool(example["cut"]) for example in examples)
+    panels = [*splits.panels, _seen(prepared.backbone, examples), _cuts(prepared.backbone, sample, examples)]
+    trains, every = surgery.count(prepared.backbone.model)
+    facts = {
+        "trained_parameters": trains,
+        "total_parameters": every,
+        "examples": len(splits.train),
+        "sampled": len(examples),
+        "cut": cut,
+        "tokens_median": float(np.median(lengths)),
+        "tokens_longest": int(lengths.max()),
+        "updates": prepared.training.total_steps,
+        **_timed(prepared),
+    }
+    return Checked([panel for panel in panels if not isinstance(panel, Table) or panel.rows], facts)
+
+
+def _timed(prepared: prepare.Prepared) -> dict[str, float]:
+    """Train three updates on the throw-away model; the whole run's time and memory follow from the last two."""
+    stopwatch = Stopwatch()
+    total = prepared.training.total_steps
+    prepared.training.total_steps = TIMED + 1
+    parts = [*prepared.recipe.parts, stopwatch]
+    quiet = prepared.recipe.train.model_copy(update={"evaluate_every": None, "checkpoint_every": 10**9})
+    with tempfile.TemporaryDirectory() as folder:
+        outside = loop.Outside(Path(folder), Log(Path(folder) / "metrics.jsonl"), dict, lambda: False)
+        loop.train(prepared.training, parts, prepared.batches, quiet, prepared.accelerator, outside)
+    return {
+        "seconds_a_step": stopwatch.seconds,
+        "estimated_seconds": stopwatch.seconds * total,
+        "estimated_peak_memory_bytes": run.peak_memory(),
+    }
+
+
+def _spread(rows: int) -> list[int]:
+    """At most SAMPLED places, spread evenly over the rows."""
+    return [int(place) for place in np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED)).astype(int))]
+
+
+def _seen(backbone: Backbone, examples: Sequence[dict[str, Any]]) -> Table:
+    rows: list[list[Cell]] = [
+        [len(example["input_ids"]), str(example.get("target")), _decoded(backbone, example["input_ids"])]
+        for example in examples[:SHOWN]
+    ]
+    return Table(
+        "What the model sees", ["tokens", "target", "decoded"], rows, "Decoded from the token ids, special tokens too."
+    )
+
+
+def _cuts(backbone: Backbone, sample: Sequence[dict[str, Any]], examples: Sequence[dict[str, Any]]) -> Table:
+    cut = [(row, example) for row, example in zip(sample, examples, strict=True) if example["cut"]]
+    rows = [
+        [row.get("line"), len(row["text"]), _decoded(backbone, example["input_ids"])[-80:]]
+        for row, example in cut[:SHOWN]
+    ]
+    share = f"{len(cut)} of {len(examples)} sampled examples are cut."
+    return Table("What truncation cuts", ["line", "characters", "the last that is seen"], rows, share)
+
+
+def _decoded(backbone: Backbone, ids: list[int]) -> str:
+    return " ".join(backbone.tokenizer.convert_ids_to_tokens(ids))

@@ -1,0 +1,246 @@
+"""The command line: a thin layer of words over the other modules.
+
+Exit status: 0; 2 for what the user can mend, with a message and a hint; 1 for our own faults; 130 after Ctrl-C, with
+the run saved. Results go to standard output, messages to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tunesmith.core import registry
+from tunesmith.core.errors import RecipeError, TunesmithError, nearest
+from tunesmith.core.lazy import Lazy
+from tunesmith.core.notes import LOGGER
+from tunesmith.version import VERSION
+
+if TYPE_CHECKING:
+    from tunesmith import check as checks
+    from tunesmith import explain as explaining
+    from tunesmith import measure as measuring
+    from tunesmith import progress
+    from tunesmith import recipe as recipes
+    from tunesmith import run as runs
+    from tunesmith.report import page, printed, terminal
+    from tunesmith.serve import session as sessions
+else:
+    checks, explaining, measuring = Lazy("tunesmith.check"), Lazy("tunesmith.explain"), Lazy("tunesmith.measure")
+    progress, recipes, runs = Lazy("tunesmith.progress"), Lazy("tunesmith.recipe"), Lazy("tunesmith.run")
+    page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
+    printed = Lazy("tunesmith.report.printed")
+    sessions = Lazy("tunesmith.serve.session")
+
+app = typer.Typer(help="Fine-tune pre-trained models, and see what it gained and what it cost.", no_args_is_help=True)
+messages = Console(stderr=True, soft_wrap=True)
+
+Source = Annotated[
+    str, typer.Argument(metavar="DATA-or-RECIPE", help="A file of rows, a folder of splits, or a recipe (.yaml).")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe.")]
+Model = Annotated[str | None, typer.Option("--model", help="Backbone: builtin:minilm, a folder or a hub name.")]
+MethodName = Annotated[str | None, typer.Option("--method", help="Method: see `tunesmith list methods`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Fine-tune pre-trained models, and see what it gained and what it cost."""
+    if version:
+        print(VERSION)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    source: Source, model: Model = None, method: MethodName = None, set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Fine-tune on a data file or by a recipe, measure, and write a report."""
+    recipe = recipes.from_source(source, _overrides(model, method, set_))
+    show = progress.Show(messages)
+    try:
+        run = runs.start(recipe, out, show)
+    finally:
+        show.close()
+    _ended(run, as_json)
+
+
+@app.command()
+def resume(run: RunFolder, as_json: AsJson = False) -> None:
+    """Go on with a run that was killed or interrupted, exactly where it stopped."""
+    show = progress.Show(messages)
+    try:
+        done = runs.resume(run, show)
+    finally:
+        show.close()
+    _ended(done, as_json)
+
+
+@app.command()
+def check(
+    source: Source, model: Model = None, method: MethodName = None, set_: Set = None, as_json: AsJson = False
+) -> None:
+    """Train nothing: show what the model will see, what would train, and how long it would take."""
+    checked = checks.check(recipes.from_source(source, _overrides(model, method, set_)))
+    if as_json:
+        _print_json(checked.as_json())
+    else:
+        printed.show([*printed.panels(checked.panels), printed.facts(checked.facts)])
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    data: Annotated[Path, typer.Argument(help="A file of rows to answer.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write JSON Lines here; else to standard output.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the rows of a file with a finished run: one JSON line a row."""
+    rows = sessions.load(run).predict_file(data, out, _print_line)
+    if out is not None:
+        _result({"rows": rows, "predictions": str(out)}, f"{rows:,} rows answered: {out}", as_json)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own figures.")
+    ] = None,
+    suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite: see `tunesmith list evaluate`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a finished run on a labelled file, or print what was measured when it ended."""
+    measured = measuring.again(run, data, suite or ["task"])
+    if as_json:
+        _print_json(measured)
+    else:
+        printed.show(printed.figures(measured))
+
+
+@app.command()
+def report(run: RunFolder, as_json: AsJson = False) -> None:
+    """Write a run's report.html anew."""
+    sessions.read_recipe(run)
+    written = page.write(run)
+    _result({"report": str(written)}, f"report: {written}", as_json)
+
+
+@app.command()
+def merge(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the merged model.")],
+    as_json: AsJson = False,
+) -> None:
+    """Fold a run's delta into its backbone: a plain transformers model, proven equal before it is written."""
+    difference = sessions.load(run, "cpu").merge(out)
+    told = f"merged model: {out} (largest difference of its outputs: {difference:.2g})"
+    _result({"model": str(out), "largest_difference": difference}, told, as_json)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="One kind of part; all where not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the parts that a recipe may name."""
+    if kind is not None and kind not in registry.KINDS:
+        raise RecipeError(f"There is no kind of part '{kind}'. {nearest(kind, registry.KINDS)}")
+    found = {one: registry.entries(one) for one in ([kind] if kind else registry.KINDS)}
+    if as_json:
+        _print_json({one: {name: entry.sentence for name, entry in parts.items()} for one, parts in found.items()})
+        return
+    for one, parts in found.items():
+        print(one)
+        for name, entry in parts.items():
+            print(f"  {name:<16} {entry.sentence}")
+
+
+@app.command()
+def explain(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME-or-RECIPE", help="A part, a section of the recipe, or a recipe.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show a part's settings with their sentences, or the steps of a recipe's loop with the parts that act at each."""
+    found = explaining.explain(name)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        printed.show(printed.explanation(found.as_json()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    LOGGER.setLevel(logging.INFO)
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        messages.print("Stopped.")
+        return 130
+    except TunesmithError as error:
+        messages.print(f"error: {error.message}", markup=False, highlight=False)
+        if error.hint:
+            messages.print(f"\nhint: {error.hint}", markup=False, highlight=False)
+        return error.exit_status
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        return _usage(error)
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    # click's usage errors carry their own exit status and know how to show themselves; anything else is ours.
+    show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or status is None:
+        raise error
+    show()
+    return int(status)
+
+
+def _overrides(model: str | None, method: str | None, settings: list[str] | None) -> list[str]:
+    named = [f"{key}.name={value}" for key, value in (("model", model), ("method", method)) if value is not None]
+    return [*named, *(settings or [])]
+
+
+def _ended(run: runs.Run, as_json: bool) -> None:
+    if not run.finished:
+        messages.print(f"The run is saved. Go on with: tunesmith resume {run.folder}", highlight=False)
+        raise typer.Exit(130)
+    if as_json:
+        _print_json({"run": str(run.folder), **run.evaluation})
+    else:
+        printed.show([terminal.summary(run.folder)])
+
+
+def _result(values: dict[str, Any], told: str, as_json: bool) -> None:
+    if as_json:
+        _print_json(values)
+    else:
+        print(told)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_line(line: dict[str, Any]) -> None:
+    print(json.dumps(line, ensure_ascii=False))
+
+
+def run_from_shell() -> None:
+    """The console script: `main`, with its status given to the shell."""
+    sys.exit(main())

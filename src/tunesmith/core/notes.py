@@ -1,0 +1,42 @@
+"""Nothing silent: what was changed, dropped, cut or chosen is said once, through the logger `tunesmith`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LOGGER = logging.getLogger("tunesmith")
+
+
+def note(text: str) -> None:
+    """Say `text` to the user and to whoever listens (the run's record)."""
+    LOGGER.info(text)
+
+
+def warn(text: str) -> None:
+    """Say `text` where the user must notice it."""
+    LOGGER.warning(text)
+
+
+class _Listener(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect every note said inside the block."""
+    listener = _Listener()
+    LOGGER.addHandler(listener)
+    before = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield listener.texts
+    finally:
+        LOGGER.removeHandler(listener)
+        LOGGER.setLevel(before)

@@ -1,0 +1,218 @@
+"""The contract: what every part of a run may do, and what the loop may ask of it.
+
+A part is one class in one file: its settings are its fields, its acts are the hooks below. The file name is the
+recipe's word, the class name the same in CamelCase (`methods/lora.py` holds `class Lora(Method)`). Nothing else
+registers it.
+
+What a part learns while it runs lives in private attributes; `state` and `restore` carry them through a resume.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from tunesmith.core.column import Column, Row
+from tunesmith.core.panel import Panel, Result
+from tunesmith.core.rows import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from tunesmith.core.step import Batch, Step, Training, Update
+
+
+class Part(BaseModel):
+    """Anything that a recipe names: immutable settings, and hooks that do nothing unless a part overrides them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def word(cls) -> str:
+        """The recipe's word for this part: its class name in snake_case, which is its file name."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def modify(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Change the model once, before anything else; draw random numbers from `generator` alone."""
+
+    def setup(self, training: Training) -> None:
+        """Prepare before step 0: starting weights, rates, reference models."""
+
+    def batches(self, stream: Iterator[Update]) -> Iterator[Update]:
+        """Wrap the stream of updates."""
+        return stream
+
+    def loss(self, step: Step) -> Tensor | None:
+        """A scalar to add to this micro-batch's loss, or None."""
+
+    def after_step(self, training: Training) -> None:
+        """Act after every optimizer step, while the gradients are still there."""
+
+    def after_eval(self, training: Training, metrics: Mapping[str, float]) -> None:
+        """Act after every evaluation on the validation split."""
+
+    def parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Trainable tensors that belong to the part and not to the model, by name."""
+        return ()
+
+    def state(self) -> dict[str, Any]:
+        """What an exact resume needs: tensors, and values that JSON can hold."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+class Task(Part):
+    """What one example is and what a good answer looks like.
+
+    A task turns rows into encoded examples, examples into a batch, outputs into a summed loss, and outputs into
+    answers. Answers and truths are arrays with one row an example ([examples] or [examples, classes]), so that
+    metrics can be computed on any resampling of them.
+    """
+
+    metric: ClassVar[str]
+    """The metric that decides which model is better."""
+    higher_is_better: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"targets"})
+    """The fields of its batches, which an objective may need."""
+    auto_class: ClassVar[str]
+    """The transformers class that loads a backbone with this task's head."""
+
+    @classmethod
+    def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
+        """The settings with which this task would read a file with these columns and first rows; None: it can't."""
+        return None
+
+    def columns(self) -> list[Column]:
+        """The columns that a row must have."""
+        raise NotImplementedError
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Learn from the training split what the head and the answers need: class names, a scale."""
+
+    def head(self) -> dict[str, Any]:
+        """Entries of the model's configuration that shape the head."""
+        return {}
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
+        """Turn rows into examples of at most `limit` tokens; the key `cut` says whether a text was cut."""
+        raise NotImplementedError
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """Pad examples into one batch."""
+        raise NotImplementedError
+
+    def targets(self, batch: Batch) -> float:
+        """How many targets the batch holds: what its summed loss is divided by."""
+        raise NotImplementedError
+
+    def loss(self, step: Step) -> Tensor:
+        """The loss summed over the targets of the micro-batch: a scalar."""
+        raise NotImplementedError
+
+    def decode(self, outputs: Any, batch: Batch) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Outputs to answers [examples, …], and to what a line of the predictions file shows."""
+        raise NotImplementedError
+
+    def truths(self, rows: Iterable[Row]) -> np.ndarray:
+        """The right answers of rows, in the form of `decode`'s."""
+        raise NotImplementedError
+
+    def metrics(self, truths: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        """Every metric of this task; NaN where one is undefined on these rows."""
+        raise NotImplementedError
+
+    def constant(self) -> tuple[str, Any]:
+        """The best answer that looks at no input, as training taught it, and its name: the least that a model must
+        beat.
+        """
+        raise NotImplementedError
+
+    def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
+        """Tables and charts that show where the answers are right and wrong."""
+        return []
+
+    def mistakes(self, truths: np.ndarray, answers: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+        """Positions of wrong answers, the worst first."""
+        raise NotImplementedError
+
+
+class Method(Part):
+    """Which weights train, and which modules are put into the backbone."""
+
+    learning_rate: ClassVar[float] = 5e-5
+    """The peak rate where the recipe names none."""
+    delta: ClassVar[bool] = False
+    """True where the method ships only what it added; False where it ships the whole model."""
+
+    def expected(self, model: nn.Module) -> int:
+        """How many parameters train in the modified `model`, by the method's formula."""
+        raise NotImplementedError
+
+    def save(self, model: nn.Module, folder: Path, backbone: str) -> None:
+        """Write what the run added or changed to `folder`; `backbone` is the name it belongs to."""
+        raise NotImplementedError
+
+    def load(self, model: nn.Module, folder: Path) -> None:
+        """Read into the modified `model` what `save` wrote; a whole model is loaded by its folder instead."""
+        raise NotImplementedError
+
+    def merge(self, model: nn.Module) -> None:
+        """Fold everything that was inserted into the backbone's own weights, in float32."""
+        raise NotImplementedError
+
+
+class Objective(Part):
+    """Which scalar a step minimises."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """The fields of a batch that its loss reads; a task that does not give them is refused."""
+
+
+class Schedule(Part):
+    """What changes with progress."""
+
+    sets: ClassVar[str] = ""
+    """What it sets ("learning_rate"): two schedules that set the same thing are refused."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model answered: `answers` [rows, …], `confidences` [rows], `loss` a target (NaN without targets)."""
+
+    answers: np.ndarray
+    confidences: np.ndarray
+    loss: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished model as a suite sees it.
+
+    predict, untrained: answers of the model, and of the same model before training, on a split by its name.
+    lines: lines of the predictions file of a split, by their places.
+    """
+
+    task: Task
+    splits: Mapping[str, Rows]
+    predict: Callable[[str], Predictions]
+    untrained: Callable[[str], Predictions]
+    lines: Callable[[str, Sequence[int]], list[Row]]
+    seed: int
+
+
+class Suite(Part):
+    """One measurement of a finished model."""
+
+    def measure(self, finished: Finished) -> Result:
+        """Measure, and return figures with intervals and panels."""
+        raise NotImplementedError

@@ -1,0 +1,95 @@
+"""What one step carries: the batch, the update it belongs to, and the state of the training around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.core.seeding import generator
+
+if TYPE_CHECKING:
+    from tunesmith.core.part import Part, Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that go through the model at once.
+
+    inputs: what the model's forward takes ([batch, time] for token ids and masks).
+    fields: what losses and metrics take, by name (`targets`: [batch, …]).
+    rows: the row number of each example in its split.
+    cut: how many examples lost text to the length limit.
+    """
+
+    inputs: Mapping[str, Tensor]
+    fields: Mapping[str, Tensor]
+    rows: Sequence[int] = ()
+    cut: int = 0
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        fields = {name: tensor.to(device) for name, tensor in self.fields.items()}
+        return Batch(inputs, fields, self.rows, self.cut)
+
+
+@dataclass(frozen=True)
+class Update:
+    """The micro-batches whose gradients make one optimizer step; `epoch` is where it ends, as a fraction."""
+
+    batches: Sequence[Batch]
+    epoch: float
+
+
+@dataclass
+class Step:
+    """One micro-batch on its way through the model.
+
+    targets: the number of targets in the whole update, over all its micro-batches; losses that sum over targets are
+    divided
+        by it, so that accumulation changes nothing.
+    share: this micro-batch's part of those targets; a penalty that does not depend on the batch is multiplied by it.
+    """
+
+    model: nn.Module
+    task: Task
+    batch: Batch
+    targets: float = 1.0
+    share: float = 1.0
+
+    @cached_property
+    def outputs(self) -> Any:
+        """What the model gives for the batch, computed once, when a loss first asks."""
+        return self.model(**self.batch.inputs)
+
+
+@dataclass
+class Training:
+    """The state of a training, as parts see it.
+
+    step: updates done so far, of `total_steps`. stop: why the training ends early (empty: it goes on).
+    keep: True when the last evaluation was the best so far and its weights are to be kept and restored at the end.
+    """
+
+    model: nn.Module
+    task: Task
+    optimizer: torch.optim.Optimizer
+    total_steps: int
+    seed: int
+    step: int = 0
+    stop: str = ""
+    keep: bool = False
+
+    def scale_rates(self, factor: float) -> None:
+        """Set every group's rate to `factor` times its peak."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    def generator_of(self, part: Part) -> torch.Generator:
+        """The part's own stream of random numbers."""
+        return generator(self.seed, part.word())

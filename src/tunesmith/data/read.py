@@ -1,0 +1,118 @@
+"""Reading a file: every needed cell parsed and checked, the result kept as memory-mapped Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
+
+from tunesmith.core import files
+from tunesmith.core.column import Column
+from tunesmith.core.errors import DataError
+from tunesmith.data import cache
+from tunesmith.data.columns import find
+from tunesmith.data.faults import Faults
+from tunesmith.data.formats import stream
+from tunesmith.data.rows import Source
+
+BATCH_ROWS = 10_000
+# Long documents fill a batch earlier: neither memory nor Arrow's 32-bit offsets may overflow.
+BATCH_CHARACTERS = 1 << 25
+STORED = {"text": pa.string(), "texts": pa.list_(pa.string()), "number": pa.float64()}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file: a column a role, and `line`; `columns` maps roles to the file's columns."""
+
+    rows: Dataset
+    path: Path
+    columns: dict[str, str]
+    sha256: str
+
+
+def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) -> Table:
+    """Read a file into a `Table`; raise DataError with all that is wrong with it, line by line.
+
+    Memory stays constant: rows pass through in batches, and what comes back is mapped from the disk.
+    """
+    faults = Faults(path)
+    with stream(path, faults) as source:
+        matched = find(source.names, columns, faults=faults, need_targets=need_targets)
+        used = [column for column in columns if column.role in matched]
+        digest = files.sha256(path)
+        kept = cache.folder() / f"{cache.name(digest, columns, matched)}.arrow"
+        if faults.total or not kept.exists():
+            _write(kept, _parsed(source, used, matched=matched, faults=faults), columns=used, faults=faults)
+    return Table(Dataset.from_file(str(kept)), path, matched, digest)
+
+
+def _write(path: Path, rows: Iterator[list[Any]], *, columns: Sequence[Column], faults: Faults) -> None:
+    """Write the rows, unless faults turn up: then raise them and leave no file."""
+    fields = [(column.role, STORED[column.storage]) for column in columns]
+    schema = pa.schema([*fields, ("line", pa.int64())])
+    with files.writing(path) as temporary:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for batch in _batches(rows):
+                if not faults.total:
+                    arrays = [
+                        pa.array(list(values), kind)
+                        for values, kind in zip(zip(*batch, strict=True), schema.types, strict=True)
+                    ]
+                    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        faults.raise_all()
+
+
+def _batches(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
+    batch: list[list[Any]] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        for value in row:
+            if isinstance(value, str):
+                characters += len(value)
+        if len(batch) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _parsed(
+    source: Source, columns: Sequence[Column], *, matched: dict[str, str], faults: Faults
+) -> Iterator[list[Any]]:
+    """Parsed rows: a value a column, then the line. A row with a bad cell is left out; each bad cell is a fault."""
+    plan = [(matched[column.role], column.parse, column.storage == "texts") for column in columns]
+    for number, raw in source.rows:
+        row: list[Any] = []
+        for name, parse, optional in plan:
+            try:
+                if name not in raw and not optional:
+                    raise ValueError("is missing")
+                row.append(parse(raw.get(name)))
+            except (ValueError, OverflowError) as error:
+                faults.add(f"{source.unit} {number}, column '{name}': {error}", at=number)
+        if len(row) == len(plan):
+            row.append(number)
+            yield row
+
+
+def read_all(paths: dict[str, Path], columns: Sequence[Column], *, need_targets: bool = True) -> dict[str, Table]:
+    """Read several files; raise DataError with the faults of all of them together."""
+    tables: dict[str, Table] = {}
+    errors: list[DataError] = []
+    for split, path in paths.items():
+        try:
+            tables[split] = read(path, columns, need_targets=need_targets)
+        except DataError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        hints = dict.fromkeys(error.hint for error in errors if error.hint)
+        raise DataError("\n".join(error.message for error in errors), hint=" ".join(hints))
+    return tables

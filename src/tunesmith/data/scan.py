@@ -1,0 +1,133 @@
+"""What splitting, checking and comparing need to know of a row, in a few dozen bytes a row."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from tunesmith.core.column import Column
+from tunesmith.data.columns import inputs
+
+BATCH_ROWS = 4_000
+BETWEEN = "\x1f"
+
+
+def key(content: str, seed: int) -> int:
+    """64 bits of SHA-256 over `seed` and `content` (in Unicode's form NFC, without space around it)."""
+    plain = content.strip() if content.isascii() else unicodedata.normalize("NFC", content).strip()
+    return int.from_bytes(hashlib.sha256(f"{seed}{BETWEEN}{plain}".encode()).digest()[:8], "big")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How often each class occurs: `counts` and `lines` (of the first row that has it), by name."""
+
+    counts: dict[str, int]
+    lines: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One number a row for each question that is asked of all rows.
+
+    keys: equal where the texts are equal. answers: equal where the targets are equal. lines: where the row stands.
+    codes, owners: the classes of all rows one after another, and for each the position of its row.
+    names: the name of each code. numbers: the target number of each row, if there is such a target.
+    """
+
+    keys: NDArray[np.uint64]  # [rows]
+    answers: NDArray[np.uint64]  # [rows]
+    lines: NDArray[np.int64]  # [rows]
+    codes: NDArray[np.int32]  # [classes of all rows]
+    owners: NDArray[np.int64]  # [classes of all rows]
+    names: tuple[str, ...] = ()
+    numbers: NDArray[np.float64] | None = None  # [rows]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, positions: NDArray[np.int64]) -> Scan:
+        """The same of the rows at `positions` alone."""
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[positions] = np.arange(len(positions))
+        owners = place[self.owners]
+        kept = owners >= 0
+        return Scan(
+            self.keys[positions],
+            self.answers[positions],
+            self.lines[positions],
+            self.codes[kept],
+            owners[kept],
+            self.names,
+            None if self.numbers is None else self.numbers[positions],
+        )
+
+    def classes(self) -> Classes:
+        """Counts and first lines of the classes that occur."""
+        codes, first, counts = np.unique(self.codes, return_index=True, return_counts=True)
+        names = [self.names[code] for code in codes]
+        lines = self.lines[self.owners[first]]
+        return Classes(dict(zip(names, counts.tolist(), strict=True)), dict(zip(names, lines.tolist(), strict=True)))
+
+
+def scan(rows: Dataset, columns: Sequence[Column], *, seed: int) -> Scan:
+    """Pass once over `rows`, in batches."""
+    texts = inputs(columns)
+    targets = [column for column in columns if column.target]
+    named = next((column for column in targets if column.classes), None)
+    measured = next((column.role for column in targets if column.storage == "number"), None)
+    numbering: dict[str, int] = {}
+    pieces: list[tuple[NDArray[Any], ...]] = []
+    start = 0
+    for batch in batches(rows):
+        keys = _keys(batch, texts, seed)
+        answers = _keys(batch, [column.role for column in targets], seed)
+        codes, owners = _codes(batch, named, numbering)
+        numbers = batch[measured].to_numpy() if measured else np.empty(0)
+        pieces.append((keys, answers, batch["line"].to_numpy(), codes, owners + start, numbers))
+        start += len(keys)
+    keys, answers, lines, codes, owners, numbers = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return Scan(keys, answers, lines, codes, owners, tuple(numbering), numbers if measured else None)
+
+
+def batches(rows: Dataset) -> Iterator[pa.Table]:
+    """The rows as Arrow tables."""
+    yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+
+
+def contents(batch: pa.Table, roles: Sequence[str]) -> list[str]:
+    """The texts of all `roles` of each row as one."""
+    values = [[_text(value) for value in batch[role].to_pylist()] for role in roles]
+    return [BETWEEN.join(parts) for parts in zip(*values, strict=True)] if values else [""] * len(batch)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return BETWEEN.join(value) if isinstance(value, list) else str(value)
+
+
+def _keys(batch: pa.Table, roles: Sequence[str], seed: int) -> NDArray[np.uint64]:
+    if not roles:
+        return np.zeros(len(batch), dtype=np.uint64)
+    return np.fromiter((key(content, seed) for content in contents(batch, roles)), dtype=np.uint64, count=len(batch))
+
+
+def _codes(
+    batch: pa.Table, column: Column | None, numbering: dict[str, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    if column is None:
+        return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+    values = batch[column.role].to_pylist()
+    groups = values if column.storage == "texts" else [[value] for value in values]
+    codes = [numbering.setdefault(name, len(numbering)) for names in groups for name in names]
+    owners = np.repeat(np.arange(len(groups)), [len(names) for names in groups])
+    return np.array(codes, dtype=np.int32), owners

@@ -1,0 +1,75 @@
+"""From the recipe's words to files: what a folder holds, and what is split off."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+from tunesmith.core.errors import DataError
+from tunesmith.core.notes import note
+from tunesmith.data.opening import ENDINGS, ending
+from tunesmith.data.settings import DataSettings
+
+# Names by which the files of a folder are known.
+STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+
+
+def resolve(settings: DataSettings) -> DataSettings:
+    """Settings that name files where they named a folder; raise DataError if the folder has no training file.
+
+    Validation and test files of the folder take the place of shares that the user did not set. A file named `train.csv`
+    alone never brings its neighbors along.
+    """
+    folder = Path(settings.train).expanduser()
+    if not folder.is_dir():
+        return settings
+    found = {split: _only(folder, stems) for split, stems in STEMS.items()}
+    if found["train"] is None:
+        there = ", ".join(sorted(item.name for item in folder.iterdir())[:20]) or "nothing"
+        raise DataError(
+            f"The folder {folder} has no training file: there is {there}.",
+            hint=f"Name it train with one of {', '.join(ENDINGS)}, or give the path of a file.",
+        )
+    changed: dict[str, float | str | None] = {"train": str(found["train"])}
+    for split in ("validation", "test"):
+        path = found[split]
+        if path is None:
+            continue
+        if split in settings.model_fields_set:
+            if getattr(settings, split) != str(path):
+                note(f"{path} is not used: the recipe sets data.{split} to {getattr(settings, split)}.")
+        else:
+            changed[split] = str(path)
+    # Set like this, and not by model_copy, so that what was resolved counts as set by the user.
+    return DataSettings.model_validate({**settings.model_dump(), **changed})
+
+
+def training_file(path: Path) -> Path:
+    """The file itself, or the training file of a folder; raise DataError if there is none."""
+    return Path(resolve(DataSettings(train=str(path))).train).expanduser()
+
+
+def files_of(settings: DataSettings) -> dict[str, Path]:
+    """Split -> file, for the splits that have a file of their own; raise DataError if two of them are one file."""
+    named = {split: getattr(settings, split) for split in STEMS}
+    paths = {split: Path(value).expanduser() for split, value in named.items() if isinstance(value, str)}
+    for (split, path), (other, second) in combinations(paths.items(), 2):
+        if path.resolve() == second.resolve():
+            raise DataError(f"data.{split} and data.{other} are the same file, {path}.", hint="Give a share instead.")
+    return paths
+
+
+def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
+    """The one file of rows in `folder` with one of these names; raise DataError if there are several."""
+    found = [item for item in sorted(folder.iterdir()) if _stem(item) in stems and item.is_file()]
+    if len(found) > 1:
+        names = ", ".join(item.name for item in found)
+        raise DataError(
+            f"The folder {folder} has several {stems[0]} files: {names}.", hint="Keep one, or name the files."
+        )
+    return found[0] if found else None
+
+
+def _stem(path: Path) -> str:
+    kind = ending(path)
+    return path.name.lower().removesuffix(".gz").removesuffix(kind) if kind else ""

@@ -1,0 +1,1 @@
+"""Measurements of a finished model: prediction, intervals, and one suite a file."""

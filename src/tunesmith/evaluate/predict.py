@@ -1,0 +1,89 @@
+"""Predict a split in bounded memory: one batch at a time, sorted by length; no pile of logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.core import anatomy
+from tunesmith.core.column import Row
+from tunesmith.core.files import writing
+from tunesmith.core.part import Predictions, Task
+from tunesmith.core.rows import Rows, blocks
+from tunesmith.core.step import Step
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with all that it takes to answer rows.
+
+    precision: the type of the matrix products (torch's autocast), float32 for none.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    limit: int
+    precision: str = "float32"
+
+    def predict(
+        self, rows: Rows, *, out: Path | None = None, each: Callable[[dict[str, Any]], object] | None = None
+    ) -> Predictions:
+        """Answer every row, in order; each line goes to `each`, or to the file `out` as JSON, atomically.
+
+        The loss is a mean over targets; NaN where the rows have none.
+        """
+        if out is None:
+            return self._predict(rows, each)
+        with writing(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            return self._predict(rows, lambda line: stream.write(json.dumps(line, ensure_ascii=False) + "\n"))
+
+    @torch.inference_mode()
+    def _predict(self, rows: Rows, write: Callable[[dict[str, Any]], object] | None) -> Predictions:
+        training = self.model.training
+        self.model.eval()
+        answers, confidences, loss, targets = [], [], 0.0, 0.0
+        for window in blocks(rows):
+            found, shown, window_loss, window_targets = self._window(window)
+            answers.append(found)
+            confidences += [line.get("confidence", float("nan")) for line in shown]
+            loss, targets = loss + window_loss, targets + window_targets
+            if write is not None:
+                for row, line in zip(window, shown, strict=True):
+                    write({**row, **line})
+        self.model.train(training)
+        mean = loss / targets if targets else float("nan")
+        return Predictions(np.concatenate(answers), np.array(confidences), mean)
+
+    def _window(self, rows: list[Row]) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
+        examples = self.task.encode(rows, self.tokenizer, self.limit)
+        by_length = np.argsort([-len(example["input_ids"]) for example in examples], kind="stable")
+        device = anatomy.device_of(self.model)
+        answers: list[Any] = [None] * len(rows)
+        shown: list[dict[str, Any]] = [{} for _ in rows]
+        loss = targets = 0.0
+        for start in range(0, len(rows), BATCH):
+            places = by_length[start : start + BATCH]
+            batch = self.task.collate([examples[place] for place in places], self.tokenizer).to(device)
+            with self._autocast(device):
+                step = Step(self.model, self.task, batch)
+                found, lines = self.task.decode(step.outputs, batch)
+            if "targets" in batch.fields:
+                loss += self.task.loss(step).item()
+                targets += self.task.targets(batch)
+            for place, answer, line in zip(places, found, lines, strict=True):
+                answers[place], shown[place] = answer, line
+        return np.array(answers), shown, loss, targets
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
+        return torch.autocast(device.type, dtype=dtype, enabled=self.precision != "float32")

@@ -1,0 +1,83 @@
+"""The suite that every run has: the task's metrics, with intervals, beside what needs no training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunesmith.core import part
+from tunesmith.core.column import Row
+from tunesmith.core.panel import Cell, Figure, Panel, Result, Table
+from tunesmith.core.rows import each
+from tunesmith.core.seeding import seed_of
+from tunesmith.evaluate import stats
+
+SHOWN_MISTAKES = 30
+
+
+class Task(part.Suite):
+    """The task's metrics on every held-out split, with bootstrap intervals, beside two baselines.
+
+    Baselines: the best constant answer (for classes: the most frequent one of the training split), and the same model
+    before training, whose head is random. Then, for the test split, where the answers are right and wrong, and the
+    worst mistakes.
+    Shapes: figures and panels. Paper: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979, for the
+    intervals.
+    """
+
+    def measure(self, finished: part.Finished) -> Result:
+        """Figures of every held-out split; panels of the last of them (the test split, where there is one)."""
+        result = Result()
+        for split in ("validation", "test"):
+            if split in finished.splits:
+                result.figures.extend(self._figures(finished, split))
+        shown = next((split for split in ("test", "validation") if split in finished.splits), None)
+        if shown:
+            result.panels.extend(self._panels(finished, shown))
+        return result
+
+    def _figures(self, finished: part.Finished, split: str) -> list[Figure]:
+        task, rows = finished.task, finished.splits[split]
+        truths = task.truths(each(rows))
+        name, constant = task.constant()
+        subjects = {
+            "model": finished.predict(split).answers,
+            name: np.broadcast_to(constant, truths.shape),
+            "untrained head": finished.untrained(split).answers,
+        }
+        figures = []
+        for subject, answers in subjects.items():
+            values = task.metrics(truths, answers)
+            spans = stats.bootstrap(task.metrics, truths, answers, seed_of(finished.seed, "bootstrap"))
+            figures += [
+                Figure(metric, value, split, subject, _defined(spans[metric][0]), _defined(spans[metric][1]))
+                for metric, value in values.items()
+                if math.isfinite(value)
+            ]
+        return figures
+
+    def _panels(self, finished: part.Finished, split: str) -> list[Panel]:
+        task, rows = finished.task, finished.splits[split]
+        predictions = finished.predict(split)
+        truths = task.truths(each(rows))
+        panels = task.panels(truths, predictions.answers)
+        worst = task.mistakes(truths, predictions.answers, predictions.confidences)[:SHOWN_MISTAKES]
+        if len(worst):
+            panels.append(_mistakes(finished.lines(split, worst.tolist()), split))
+        return panels
+
+
+def _mistakes(lines: Sequence[Row], split: str) -> Table:
+    columns = [name for name in lines[0] if name != "scores"]
+    rows = [[_cell(line[name]) for name in columns] for line in lines]
+    return Table(f"Worst mistakes on the {split} split", columns, rows)
+
+
+def _cell(value: object) -> Cell:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None

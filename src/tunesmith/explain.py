@@ -1,0 +1,93 @@
+"""What a part does and which settings it has; and what a recipe's run does, step by step."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from tunesmith.core import registry
+from tunesmith.core.errors import RecipeError, nearest
+from tunesmith.core.part import Part
+from tunesmith.data.settings import DataSettings
+from tunesmith.models.settings import ModelSettings
+from tunesmith.recipe import Recipe, from_source
+from tunesmith.train.settings import TrainSettings
+
+SECTIONS: dict[str, type[BaseModel]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
+
+STEPS = {
+    "modify": "the model is changed, once",
+    "setup": "before step 0",
+    "batches": "the stream of updates is wrapped",
+    "loss": "every micro-batch: a term of the loss",
+    "after_step": "after every optimizer step",
+    "after_eval": "after every evaluation on the validation split",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a part."""
+
+    name: str
+    type: str
+    default: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A title, a text, the settings of a part, or the steps of a loop with the parts that act at each."""
+
+    title: str
+    text: str = ""
+    settings: list[Setting] = field(default_factory=list)
+    steps: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def explain(name: str) -> Explanation:
+    """Explain a part, a section of the recipe, or a recipe file. An unknown name raises RecipeError."""
+    if name.endswith((".yaml", ".yml")):
+        return of_recipe(from_source(name))
+    if name in SECTIONS:
+        return of_settings(f"section {name}", SECTIONS[name])
+    for kind, word in registry.KINDS.items():
+        if name in registry.names(kind):
+            return of_settings(f"{word} {name}", registry.load(kind, name))
+    known = [*SECTIONS, *(part for kind in registry.KINDS for part in registry.names(kind))]
+    raise RecipeError(f"Nothing is called '{name}'. {nearest(name, known)}")
+
+
+def of_settings(title: str, settings: type[BaseModel]) -> Explanation:
+    """The docstring and the settings of a part or a section."""
+    return Explanation(title, inspect.getdoc(settings) or "", settings_of(settings))
+
+
+def settings_of(settings: type[BaseModel]) -> list[Setting]:
+    """Every setting: name, type, default, sentence."""
+    return [
+        Setting(
+            name, _type(info.annotation), "" if info.is_required() else repr(info.get_default()), info.description or ""
+        )
+        for name, info in settings.model_fields.items()
+    ]
+
+
+def of_recipe(recipe: Recipe) -> Explanation:
+    """The loop's hooks in order, each with the parts of the recipe that act there."""
+    steps = []
+    for hook, sentence in STEPS.items():
+        acting = [part.word() for part in recipe.parts if getattr(type(part), hook) is not getattr(Part, hook)]
+        steps.append((hook, sentence, ", ".join(acting) or "-"))
+    return Explanation(recipe.title, recipe.text(), [], steps)
+
+
+def _type(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

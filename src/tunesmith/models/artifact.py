@@ -1,0 +1,75 @@
+"""Save a trained model so that it loads without tunesmith, load it again, and prove that nothing was lost.
+
+A method that trains the backbone's own weights saves a plain transformers model; one that inserts modules saves its
+delta in peft's layout, with the heads inside. The tokenizer always goes along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tunesmith.core.errors import ArtifactError
+from tunesmith.core.files import writing_folder
+from tunesmith.core.part import Method, Task
+from tunesmith.core.seeding import generator
+from tunesmith.core.step import Batch
+from tunesmith.models import load as loading
+from tunesmith.models.builtin import MINILM, MINILM_HUB_NAME, PREFIX
+from tunesmith.models.load import Backbone
+from tunesmith.models.settings import ModelSettings
+
+TOLERANCE = 1e-5
+
+
+def save(backbone: Backbone, method: Method, folder: Path) -> None:
+    """Write model or delta, and tokenizer, to `folder`: whole, or not at all."""
+    name = MINILM_HUB_NAME if backbone.name == f"{PREFIX}{MINILM}" else backbone.name
+    with writing_folder(folder) as temporary:
+        method.save(backbone.model, temporary, name)
+        backbone.tokenizer.save_pretrained(temporary)
+
+
+def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed: int) -> Backbone:
+    """The model that `save` wrote."""
+    tokenizer = loading.load_tokenizer(str(folder))
+    if not method.delta:
+        model = loading.load_whole(folder, task.auto_class)
+        return loading.complete(model, tokenizer, settings.name)
+    backbone = loading.load(settings, task.auto_class, task.head(), seed)
+    method.modify(backbone.model, generator(seed, method.word()))
+    method.load(backbone.model, folder)
+    return Backbone(backbone.model, tokenizer, backbone.limit, backbone.name)
+
+
+@torch.inference_mode()
+def outputs(model: PreTrainedModel, batches: Sequence[Batch]) -> list[Tensor]:
+    """The model's outputs in evaluation mode and full precision, on the CPU."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    found = [model(**batch.to(device).inputs).logits.float().cpu() for batch in batches]
+    model.train(training)
+    return found
+
+
+def largest_difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest absolute difference of two lists of outputs; infinite where one is not a number."""
+    differences = [(a - b).abs().max().item() for a, b in zip(first, second, strict=True)]
+    return max((d if d == d else float("inf") for d in differences), default=0.0)
+
+
+def prove(trained: Sequence[Tensor], loaded: Sequence[Tensor], what: str) -> float:
+    """The largest difference between two models' outputs; more than 1e-5 of their size raises ArtifactError."""
+    difference = largest_difference(trained, loaded)
+    size = max([1.0, *(output.abs().max().item() for output in trained)])
+    if difference > TOLERANCE * size:
+        raise ArtifactError(
+            f"{what} gives other outputs than the model that was trained: they differ by up to {difference:.3g} "
+            f"(allowed: {TOLERANCE * size:.3g}).",
+            hint="This is a defect of tunesmith or of a library; the trained weights are still in checkpoints/.",
+        )
+    return difference

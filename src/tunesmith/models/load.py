@@ -1,0 +1,246 @@
+"""Load a backbone and its tokenizer, with a task's head, and check what was loaded.
+
+Weights are read from safetensors alone and in float32 unless told otherwise. A tensor of the blocks that the file
+does not hold is an error, a missing head is made fresh and said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.core import anatomy
+from tunesmith.core.errors import ModelError
+from tunesmith.core.notes import note, warn
+from tunesmith.core.seeding import seed_of
+from tunesmith.models import builtin
+from tunesmith.models.settings import ModelSettings
+
+USUAL_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model with a head, its tokenizer, and the longest sequence it may see."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    name: str
+
+
+def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed: int) -> Backbone:
+    """The backbone that the recipe names, with the task's head started from `seed`.
+
+    Raises ModelError: unknown name, no weights, damaged weights, weights of another shape, no tokenizer, no token to
+    pad with.
+    """
+    source = _source(settings.name)
+    if isinstance(source, PreTrainedConfig):
+        model = _random(source, auto_class, head, seed)
+        tokenizer: PreTrainedTokenizerBase = builtin.tiny_tokenizer()
+    else:
+        model = _pretrained(source, auto_class, head, getattr(torch, settings.dtype), seed)
+        tokenizer = load_tokenizer(source)
+    return complete(model, tokenizer, settings.name)
+
+
+def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Backbone:
+    """Fit tokenizer and model to each other: a padding token, padding on the right, the length limit."""
+    _give_padding(model, tokenizer, name)
+    tokenizer.padding_side = "right"
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, torch.nn.Embedding)
+    vocabulary = embeddings.num_embeddings
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"The tokenizer of {name} has {len(tokenizer)} tokens, its model only {vocabulary}.",
+            hint="The two belong to different models: check the folder's files.",
+        )
+    model.config.use_cache = False
+    return Backbone(model, tokenizer, limit_of(model, tokenizer), name)
+
+
+def limit_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest sequence that both the model's positions and the tokenizer allow."""
+    limits = [tokenizer.model_max_length, anatomy.positions(model) or USUAL_LIMIT]
+    return int(min(limits))
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name."""
+    if Path(source).is_dir() and not any((Path(source) / name).exists() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"The model folder {source} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)}.",
+            hint="Save the tokenizer beside the model: tokenizer.save_pretrained(folder).",
+        )
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        raise ModelError(f"The tokenizer of {source} can't be loaded: {_first_line(error)}") from error
+
+
+def load_whole(folder: Path, auto_class: str) -> PreTrainedModel:
+    """A model that was saved whole, head and all; every tensor must be in its file."""
+    _check_folder(folder)
+    return _from_pretrained(str(folder), auto_class, torch.float32, None)[0]
+
+
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
+
+
+def _source(name: str) -> str | PreTrainedConfig:
+    if name.startswith(builtin.PREFIX):
+        found = builtin.find(name.removeprefix(builtin.PREFIX))
+        return found if isinstance(found, PreTrainedConfig) else str(found)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"The model folder {name} does not exist.", hint="Give a folder, a hub name or builtin:minilm."
+        )
+    return name
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise ModelError(f"The folder {folder} is no model: it has no config.json. It holds: {held}.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = [path.name for path in folder.glob("*.bin")]
+        told = f" It has {pickled[0]}, which is a pickle and is never read." if pickled else ""
+        raise ModelError(
+            f"The model folder {folder} has no weights: no *.safetensors file.{told}",
+            hint="Save the model again: model.save_pretrained(folder) writes safetensors.",
+        )
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"The weights {path} are damaged: {_first_line(error)} ({path.stat().st_size:,} bytes).",
+                hint="Copy or download the file again.",
+            ) from error
+
+
+def _random(config: PreTrainedConfig, auto_class: str, head: Mapping[str, Any], seed: int) -> PreTrainedModel:
+    # The body of a tiny model must be the same in every run, as a real one is; only its head follows the run's seed.
+    for name, value in head.items():
+        setattr(config, name, value)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
+        torch.manual_seed(seed_of(seed, "head"))
+        for module in anatomy.head(model).values():
+            for part in module.modules():
+                model._init_weights(part)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _pretrained(
+    source: str, auto_class: str, head: Mapping[str, Any], dtype: torch.dtype, seed: int
+) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "head"))
+        model, missing = _from_pretrained(source, auto_class, dtype, head)
+    fresh_heads = tuple(f"{name}." for name in anatomy.head(model))
+    blocks = tuple(f"{path}." for path in anatomy.stacks(model))
+    lost = [name for name in missing if name.startswith(blocks)]
+    if lost:
+        raise ModelError(
+            f"The weights of {source} don't match its configuration: {len(lost)} tensors of its blocks are missing, "
+            f"{lost[0]} for one.",
+            hint="Check that config.json and the weights belong to the same model.",
+        )
+    body = [name for name in missing if not name.startswith(fresh_heads)]
+    if body:
+        note(f"{source} has no weights for {', '.join(body)}: started fresh.")
+    return model
+
+
+def _from_pretrained(
+    source: str, auto_class: str, dtype: torch.dtype, head: Mapping[str, Any] | None
+) -> tuple[PreTrainedModel, list[str]]:
+    quiet = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(source, **(head or {}))
+        # A head of another size in the file (a model tuned for another task) is made fresh, as the task needs it.
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=head is not None,
+        )  # fmt: skip
+    except Exception as error:
+        raise _explained(source, error) from error
+    finally:
+        transformers.logging.set_verbosity(quiet)
+    wrong = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {dtype}
+    if wrong:
+        model = model.to(dtype)
+    _refuse_mismatch(source, model, info)
+    if head is None and info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(f"The weights in {source} are incomplete: {missing} missing.")
+    assert isinstance(model, PreTrainedModel)
+    return model, sorted(info["missing_keys"])
+
+
+def _refuse_mismatch(source: str, model: PreTrainedModel, info: Mapping[str, Any]) -> None:
+    heads = tuple(f"{name}." for name in anatomy.head(model))
+    wrong = [key for key in info.get("mismatched_keys", ()) if not key[0].startswith(heads)]
+    if wrong:
+        name, found, expected = wrong[0]
+        raise ModelError(
+            f"The weights of {source} don't match its configuration: {name} has shape {tuple(found)}, "
+            f"the configuration asks for {tuple(expected)} ({len(wrong)} such tensors).",
+            hint="Check that config.json and the weights belong to the same model.",
+        )
+
+
+def _explained(source: str, error: Exception) -> ModelError:
+    text = str(error)
+    if "size mismatch" in text or "ignore_mismatched_sizes" in text or "shape" in text.lower():
+        return ModelError(f"The weights of {source} don't match its configuration: {_first_line(error)}")
+    if Path(source).is_dir():
+        return ModelError(f"The model in {source} can't be loaded: {_first_line(error)}")
+    offline = " The hub is switched off (HF_HUB_OFFLINE)." if os.environ.get("HF_HUB_OFFLINE") else ""
+    return ModelError(
+        f"The model '{source}' is neither a folder here nor can it be fetched from the hub.{offline} "
+        f"({_first_line(error)})",
+        hint="Check the name, go online, give a folder, or use builtin:minilm, which needs no download.",
+    )
+
+
+def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    if tokenizer.pad_token_id is None:
+        stand_in = tokenizer.eos_token or tokenizer.unk_token
+        if stand_in is None:
+            raise ModelError(
+                f"The tokenizer of {name} has no token to pad with, and no end-of-text token to stand in for it.",
+                hint="Set one and save it: tokenizer.pad_token = ...; tokenizer.save_pretrained(folder).",
+            )
+        warn(f"The tokenizer of {name} has no padding token: {stand_in!r} is used.")
+        tokenizer.pad_token = stand_in
+    # A decoder's classifier reads the last token that is not padding, and asks the configuration which that is.
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]

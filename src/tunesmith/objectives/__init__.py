@@ -1,0 +1,1 @@
+"""Objectives: which scalar a step minimises. One objective a file."""

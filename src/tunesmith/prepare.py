@@ -1,0 +1,120 @@
+"""From a recipe to everything that a training needs: rows, model, parts, batches, optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from accelerate import Accelerator
+from datasets import Dataset
+
+from tunesmith.core import surgery
+from tunesmith.core.errors import RecipeError
+from tunesmith.core.notes import note
+from tunesmith.core.part import Part
+from tunesmith.core.rows import BLOCK, Rows, each
+from tunesmith.core.seeding import generator, seed_everything
+from tunesmith.core.step import Training
+from tunesmith.data.load import Splits
+from tunesmith.models import load as models
+from tunesmith.models.load import Backbone
+from tunesmith.recipe import Recipe
+from tunesmith.train import optimizer, precision
+from tunesmith.train.batches import Batches
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that `train.loop.train` takes, and the backbone it belongs to."""
+
+    recipe: Recipe
+    backbone: Backbone
+    training: Training
+    batches: Batches
+    accelerator: Accelerator
+
+
+def settle(recipe: Recipe) -> Recipe:
+    """The recipe with every `auto` and every default that depends on the method or the machine filled in, and said."""
+    device = precision.choose_device(recipe.train.device)
+    kind = precision.choose_precision(recipe.train.precision, device)
+    rate = recipe.train.learning_rate or recipe.method.learning_rate
+    note(f"Device {device}, precision {kind}, learning rate {rate:g}.")
+    chosen = {"device": device, "precision": kind, "learning_rate": rate}
+    return replace(recipe, train=recipe.train.model_copy(update=chosen))
+
+
+def check_fit(recipe: Recipe, splits: Splits) -> None:
+    """Refuse what can be seen before training: a part that waits for evaluations that never come."""
+    if splits.validation is not None:
+        return
+    waiting = [part.word() for part in recipe.parts if type(part).after_eval is not Part.after_eval]
+    if waiting:
+        raise RecipeError(
+            f"{', '.join(waiting)} acts on evaluations, but the recipe has no validation split.",
+            hint="Give one: data.validation=0.1 splits it off the training file.",
+        )
+
+
+def prepare(recipe: Recipe, splits: Splits) -> Prepared:
+    """Load and modify the model and build what trains it. The task must have learned, or taken back, its classes."""
+    settings = recipe.train
+    backbone = load_backbone(recipe)
+    for part in recipe.parts:
+        part.modify(backbone.model, generator(settings.seed, part.word()))
+    accelerator = precision.accelerator(settings)
+    backbone.model.to(accelerator.device)
+    batches = Batches(
+        splits.train, sizes(splits.train, recipe), recipe.task, backbone.tokenizer, backbone.limit,
+        settings.batch_size, settings.micro_batch_size or settings.batch_size, settings.seed,
+    )  # fmt: skip
+    rate = settings.learning_rate or recipe.method.learning_rate
+    total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
+    built = optimizer.build(backbone.model, recipe.parts, settings, rate)
+    training = Training(backbone.model, recipe.task, built, total, settings.seed)
+    trains, every = surgery.count(backbone.model)
+    note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
+    seed_everything(settings.seed)
+    return Prepared(recipe, backbone, training, batches, accelerator)
+
+
+def load_backbone(recipe: Recipe) -> Backbone:
+    """The recipe's backbone with the task's head, before any part touches it. A text limit it can't hold raises
+    RecipeError.
+    """
+    backbone = models.load(recipe.model, recipe.task.auto_class, recipe.task.head(), recipe.train.seed)
+    longest = getattr(recipe.task, "max_length", None)
+    if longest is not None and longest > backbone.limit:
+        raise RecipeError(
+            f"task.max_length: {longest} is more than {recipe.model.name} can read: {backbone.limit} tokens.",
+            hint=f"Set it to at most {backbone.limit}.",
+        )
+    return backbone
+
+
+def learn(recipe: Recipe, splits: Splits) -> None:
+    """Let the task learn its classes or scale from the training split."""
+    recipe.task.learn(each(splits.train))
+
+
+def sizes(rows: Rows, recipe: Recipe) -> np.ndarray:
+    """The size of each row in characters (of texts) or items (of lists), over the columns that are read: [rows]."""
+    inputs = [column.role for column in recipe.task.columns() if not column.target]
+    table = cast(Dataset, rows).with_format("arrow")
+    blocks = [_sizes(table[start : start + BLOCK], inputs) for start in range(0, len(rows), BLOCK)]
+    return np.concatenate(blocks)
+
+
+def _sizes(block: pa.Table, inputs: list[str]) -> np.ndarray:
+    total = np.zeros(block.num_rows, dtype=np.int64)
+    for name in inputs:
+        column = block.column(name)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            total += pc.utf8_length(column).to_numpy()
+        elif pa.types.is_list(column.type):
+            total += pc.list_value_length(column).to_numpy()
+    return total

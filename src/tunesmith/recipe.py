@@ -1,0 +1,276 @@
+"""The recipe: one mapping that says everything about a run, checked as a whole.
+
+`resolve` turns a mapping (from a YAML file, from the command line, from Python) into a `Recipe` of built parts, or
+raises one RecipeError with all of its faults. `Recipe.values` gives the mapping back with every default filled in: it
+repeats the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tunesmith.core import document, registry
+from tunesmith.core.document import Document
+from tunesmith.core.errors import RecipeError, UserError, nearest, raise_faults
+from tunesmith.core.faults import dotted, located
+from tunesmith.core.notes import note
+from tunesmith.core.part import Method, Objective, Part, Schedule, Suite, Task
+from tunesmith.data import sample
+from tunesmith.data.settings import DataSettings
+from tunesmith.models.settings import ModelSettings
+from tunesmith.train.settings import TrainSettings
+
+SECTIONS = ("model", "task", "data", "method", "objective", "regularizers", "schedules", "train", "evaluate")
+DEFAULTS = {"method": "full", "objective": "supervised"}
+Settings = TypeVar("Settings", bound=BaseModel)
+Fault = tuple[tuple[str | int, ...], str]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run, said completely: settings, and parts that are built."""
+
+    model: ModelSettings
+    task: Task
+    data: DataSettings
+    method: Method
+    objective: Objective
+    regularizers: list[Part]
+    schedules: list[Part]
+    train: TrainSettings
+    suites: list[Suite]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts whose hooks the loop calls, in their order."""
+        return [self.method, self.objective, *self.regularizers, *self.schedules]
+
+    @property
+    def title(self) -> str:
+        """One line that names the run."""
+        return f"{self.task.word()} with {self.method.word()} on {self.model.name}"
+
+    def values(self) -> dict[str, Any]:
+        """The mapping from which `resolve` makes the same recipe."""
+        return {
+            "model": self.model.model_dump(),
+            "task": registry.spec(self.task),
+            "data": self.data.model_dump(),
+            "method": registry.spec(self.method),
+            "objective": registry.spec(self.objective),
+            "regularizers": [registry.spec(part) for part in self.regularizers],
+            "schedules": [registry.spec(part) for part in self.schedules],
+            "train": self.train.model_dump(),
+            "evaluate": [registry.spec(part) for part in self.suites],
+        }
+
+    def text(self) -> str:
+        """The mapping as YAML."""
+        return yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True)
+
+
+def from_source(source: str | Path, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a YAML file, or of a bare data file (or folder), with sections and `key.key=value` overrides
+    on top.
+    """
+    path = Path(source)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        read = document.read(path)
+    else:
+        read = Document({"data": {"train": str(source)}}, {})
+    read = Document(merged(read.values, values or {}), read.lines)
+    for override in overrides:
+        _set(read.values, override)
+    return resolve(read, where=str(path) if read.lines else "")
+
+
+def from_values(values: Mapping[str, Any]) -> Recipe:
+    """The recipe of a mapping."""
+    return resolve(Document(dict(values), {}))
+
+
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections with overrides on top: a mapping over a mapping replaces only its keys, unless it names another part."""
+    result = dict(values)
+    for key, override in overrides.items():
+        below = result.get(key)
+        if isinstance(below, str) and isinstance(override, Mapping):
+            below = {"train" if key == "data" else "name": below}
+        if isinstance(below, Mapping) and isinstance(override, Mapping) and "name" not in override:
+            result[key] = {**below, **override}
+        elif below is None and key in DEFAULTS and isinstance(override, Mapping):
+            result[key] = {"name": DEFAULTS[key], **override}
+        else:
+            result[key] = override
+    return result
+
+
+def resolve(read: Document, where: str = "") -> Recipe:
+    """Build every section and part; raises RecipeError with all faults together, each with its line."""
+    faults: list[Fault] = []
+    values = read.values
+    faults += [((key,), f"is unknown. {nearest(str(key), SECTIONS)}") for key in values if key not in SECTIONS]
+    model = _section(values, "model", ModelSettings, "name", faults)
+    data = _section(values, "data", DataSettings, "train", faults)
+    train = _section(values, "train", TrainSettings, "epochs", faults)
+    task = _part("tasks", _task_spec(values.get("task"), data, faults), ("task",), faults)
+    method = _part("methods", values.get("method", DEFAULTS["method"]), ("method",), faults)
+    objective = _part("objectives", values.get("objective", DEFAULTS["objective"]), ("objective",), faults)
+    regularizers = _parts("regularizers", values, "regularizers", [], faults)
+    schedules = _parts("schedules", values, "schedules", [], faults)
+    suites = _parts("evaluate", values, "evaluate", ["task"], faults)
+    schedules = _with_rate(schedules, faults)
+    if task is not None and objective is not None:
+        _fit(cast(Task, task), cast(Objective, objective), faults)
+    _raise(faults, read, where)
+    assert model and data and train and task and method and objective
+    return Recipe(
+        model, cast(Task, task), data, cast(Method, method), cast(Objective, objective), regularizers, schedules, train,
+        cast(list[Suite], suites),
+    )  # fmt: skip
+
+
+def _section(
+    values: Mapping[str, Any], name: str, settings: type[Settings], bare: str, faults: list[Fault]
+) -> Settings | None:
+    given = values.get(name)
+    if given is None:
+        given = {}
+    if isinstance(given, str) and bare != "epochs":
+        given = {bare: given}
+    if not isinstance(given, Mapping):
+        faults.append(((name,), f"{given!r} is not a mapping of settings"))
+        return None
+    try:
+        return settings.model_validate(dict(given))
+    except ValidationError as error:
+        faults += [((name, *path), sentence) for path, sentence in located(error, settings.model_fields)]
+        return None
+
+
+def _part(kind: str, spec: Any, path: tuple[str | int, ...], faults: list[Fault]) -> Part | None:
+    if spec is None:
+        return None
+    if not isinstance(spec, str | Mapping):
+        faults.append((path, f"{spec!r} is neither the name of a {registry.KINDS[kind]} nor a mapping with `name`"))
+        return None
+    settings = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = settings.pop("name", None)
+    if name is None:
+        faults.append(
+            (path, f"names no {registry.KINDS[kind]}: `name` is missing. {nearest('', registry.names(kind))}")
+        )
+        return None
+    try:
+        part = registry.load(kind, str(name))
+        return part.model_validate(settings)
+    except ValidationError as error:
+        faults += [((*path, *keys), sentence) for keys, sentence in located(error, part.model_fields)]
+    except UserError as error:
+        faults.append(((*path, "name"), str(error)))
+    return None
+
+
+def _parts(kind: str, values: Mapping[str, Any], key: str, default: list[str], faults: list[Fault]) -> list[Any]:
+    given = values.get(key, default)
+    if isinstance(given, str | Mapping):
+        given = [given]
+    if not isinstance(given, list):
+        faults.append(((key,), f"{given!r} is not a list of {registry.KINDS[kind]}s"))
+        return []
+    built = [_part(kind, spec, (key, number), faults) for number, spec in enumerate(given)]
+    return [part for part in built if part is not None]
+
+
+def _with_rate(schedules: list[Any], faults: list[Fault]) -> list[Any]:
+    """Exactly one schedule sets the rate: `warmup_linear` where the recipe names none."""
+    setting = [part.word() for part in schedules if isinstance(part, Schedule) and part.sets == "learning_rate"]
+    if len(setting) > 1:
+        faults.append((("schedules",), f"{' and '.join(setting)} both set the learning rate: keep one"))
+    return schedules if setting else [registry.build("schedules", "warmup_linear"), *schedules]
+
+
+def _fit(task: Task, objective: Objective, faults: list[Fault]) -> None:
+    lacking = sorted(objective.needs - task.gives)
+    if lacking:
+        needs = f"'{objective.word()}' needs {', '.join(lacking)} in a batch"
+        faults.append((("objective",), f"{needs}, which the task '{task.word()}' does not give"))
+
+
+def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> Any:
+    """What the recipe says of the task; where it names none, the first task that suits the training file's columns.
+
+    The choice is said, so that nobody is surprised.
+    """
+    if isinstance(given, str) or (isinstance(given, Mapping) and "name" in given):
+        return given
+    if data is None or not isinstance(given, Mapping | None):
+        return given
+    settings = dict(given or {})
+    able = {name: cast(type[Task], registry.load("tasks", name)) for name in registry.names("tasks")}
+    able = {name: task for name, task in able.items() if set(settings) <= set(task.model_fields)}
+    columns, rows = sample.peek(Path(data.train))
+    for name, task in able.items():
+        found = task.suits(columns, rows)
+        if found is not None:
+            told = ", ".join(f"{role} = column '{column}'" for role, column in {**found, **settings}.items())
+            note(f"Task: {name} ({told}), by the file's columns.")
+            return {"name": name, **found, **settings}
+    if settings and able:
+        name = next(iter(able))
+        note(f"Task: {name}, the first that has the settings {', '.join(settings)}.")
+        return {"name": name, **settings}
+    faults.append(
+        (("task",), f"no task suits the columns {', '.join(columns)}; say which, for example "
+         "task: {name: classify, text: COLUMN, label: COLUMN}")
+    )  # fmt: skip
+    return None
+
+
+def _raise(faults: list[Fault], read: Document, where: str) -> None:
+    lines = []
+    for path, sentence in faults:
+        line = read.line(path)
+        place = f"line {line}: " if line else ""
+        lines.append(f"{place}{dotted(path)}: {sentence}")
+    headline = f"The recipe {where} is wrong:" if where else "The recipe is wrong:"
+    raise_faults(RecipeError, headline, lines, hint="`tunesmith explain NAME` shows the settings of a part.")
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Put `key.key=value` into the mapping; a bare part's name becomes a mapping when a setting of it is set."""
+    keys, equals, text = override.partition("=")
+    if not equals or not keys:
+        raise RecipeError(f"--set {override!r} is not of the form key=value.", hint="For example --set train.epochs=5")
+    *above, last = keys.strip().split(".")
+    place = values
+    for key in above:
+        inner = place.get(key)
+        if isinstance(inner, str):
+            inner = {"train" if key == "data" else "name": inner}
+        elif inner is None and key in DEFAULTS:
+            inner = {"name": DEFAULTS[key]}
+        elif not isinstance(inner, dict):
+            inner = {}
+        place[key] = inner
+        place = inner
+    place[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    # On the command line 1e-5 can only be a number; in a YAML file it is a text, and refused as one.
+    for read in cast(list[Callable[[str], Any]], [int, float]):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

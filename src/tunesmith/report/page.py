@@ -1,0 +1,95 @@
+"""The page a run ends with: `report.html`, one file that loads nothing and shows everything.
+
+The page forbids itself the network and every script but its own, by their hashes: a script that hid in a user's
+text would not run even if it were not escaped. Charts are drawn by plotly.js, which the file holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from tunesmith.core.files import write_text
+from tunesmith.report import sections
+from tunesmith.report.headline import comparison, headline
+from tunesmith.report.markup import Markup, join, raw, tag
+from tunesmith.report.record import Record, read
+
+NAME = "report.html"
+
+SECTIONS: dict[str, Callable[[Record], Markup]] = {
+    "Comparison": comparison,
+    "Learning curves": sections.curves,
+    "What was trained, and what it cost": sections.cost,
+    "Measurements": sections.suites,
+    "Data": sections.data,
+    "Notes": sections.notes,
+    "Recipe": sections.recipe,
+    "Environment": sections.environment,
+}
+
+
+def write(run_folder: Path) -> Path:
+    """Write the page of a run into its folder."""
+    path = run_folder / NAME
+    write_text(path, render(run_folder))
+    return path
+
+
+def render(run_folder: Path) -> str:
+    """The page of a run as text, whole or in progress."""
+    record = read(run_folder)
+    scripts = [get_plotlyjs(), _asset("page.js")]
+    body = tag("main", headline(record), _contents(), *(_section(name, record) for name in SECTIONS))
+    notice = tag(
+        "noscript", tag("p", "The charts of this page are drawn by a script, which is switched off.", class_="absent")
+    )
+    page = tag(
+        "html", _head(record, scripts), tag("body", notice, body, *(raw("script", text) for text in scripts)), lang="en"
+    )
+    # A text read from JSON may hold half a character, which no file can.
+    return f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "replace").decode("utf-8")
+
+
+def _head(record: Record, scripts: list[str]) -> Markup:
+    title = record.evaluation.title if record.evaluation else record.folder.name
+    policy = tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts))
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        policy,
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{title} – tunesmith"),
+        raw("style", _asset("page.css")),
+    )
+
+
+def _policy(scripts: list[str]) -> str:
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    # plotly.js writes its styles itself.
+    rules = ["default-src 'none'", f"script-src {allowed}", "style-src 'unsafe-inline'", "img-src data:"]
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
+
+
+def _contents() -> Markup:
+    links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name in SECTIONS)
+    return tag("nav", tag("ul", join(links)), aria_label="Sections")
+
+
+def _section(name: str, record: Record) -> Markup:
+    return tag("section", tag("h2", name), SECTIONS[name](record), id=_anchor(name))
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(",", "").replace(" ", "-")
+
+
+def _asset(name: str) -> str:
+    return files("tunesmith.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Panels, figures and explanations as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from tunesmith.core.panel import Bars, Cell, Heatmap, Panel, Table
+from tunesmith.report.wording import number, printable
+
+SHOWN_ROWS = 40
+
+
+def show(parts: Sequence[RenderableType]) -> None:
+    """Print to standard output."""
+    Console(soft_wrap=False).print(Group(*parts))
+
+
+def panels(found: Sequence[Panel]) -> list[RenderableType]:
+    """Tables and bar charts as tables; other charts need the page."""
+    return [_grid(table) for panel in found if (table := _table(panel)) is not None]
+
+
+def facts(found: Mapping[str, Any]) -> RenderableType:
+    """Names and values."""
+    grid = Grid.grid(padding=(0, 2))
+    for name, value in found.items():
+        grid.add_row(name.replace("_", " "), _cell(value))
+    return grid
+
+
+def figures(measured: Mapping[str, Any]) -> list[RenderableType]:
+    """Every suite's figures: one row a split and subject, one column a metric."""
+    parts: list[RenderableType] = [Text(printable(measured["title"]), style="bold")]
+    for suite, result in measured["suites"].items():
+        names = list(dict.fromkeys(figure["name"] for figure in result["figures"]))
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        for figure in result["figures"]:
+            span = "" if figure["low"] is None else f" ({number(figure['low'])} to {number(figure['high'])})"
+            row = rows.setdefault((figure["split"], figure["subject"]), {})
+            row[figure["name"]] = f"{number(figure['value'])}{span}"
+        cells = [[*key, *[row.get(name, "") for name in names]] for key, row in rows.items()]
+        parts.append(_grid(Table(f"suite {suite}", ["split", "subject", *names], cells)))
+    return parts
+
+
+def explanation(found: Mapping[str, Any]) -> list[RenderableType]:
+    """A title, a text, settings and steps."""
+    parts: list[RenderableType] = [Text(found["title"], style="bold"), Text(found["text"]), Text("")]
+    settings = [[s["name"], s["type"], s["default"], s["sentence"]] for s in found["settings"]]
+    if settings:
+        parts.append(_grid(Table("Settings", ["setting", "type", "default", "what it does"], settings)))
+    if found["steps"]:
+        parts.append(_grid(Table("The loop", ["hook", "when", "who acts"], found["steps"])))
+    return parts
+
+
+def _table(panel: Panel) -> Table | None:
+    if isinstance(panel, Table):
+        return panel
+    rows: list[list[Cell]]
+    if isinstance(panel, Bars):
+        rows = [[label, *[values[i] for values in panel.series.values()]] for i, label in enumerate(panel.labels)]
+        return Table(panel.title, [panel.x or "", *panel.series], rows, panel.note)
+    if isinstance(panel, Heatmap):
+        rows = [[name, *values] for name, values in zip(panel.rows, panel.values, strict=True)]
+        return Table(panel.title, [panel.y, *panel.columns], rows, panel.note)
+    return None
+
+
+def _grid(table: Table) -> RenderableType:
+    grid = Grid(
+        title=Text(printable(table.title)), title_justify="left", title_style="bold", caption=printable(table.note)
+    )
+    for column in table.columns:
+        grid.add_column(Text(printable(column)), overflow="fold")
+    for row in table.rows[:SHOWN_ROWS]:
+        grid.add_row(*[Text(_cell(cell)) for cell in row])
+    if len(table.rows) > SHOWN_ROWS:
+        grid.add_row(f"… {len(table.rows) - SHOWN_ROWS} more")
+    return grid
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else printable(str(value))

@@ -1,0 +1,54 @@
+"""The last lines of a run on the terminal: what came out, what it had to beat, where everything lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunesmith.core.panel import Figure
+from tunesmith.report.page import NAME
+from tunesmith.report.record import Record, read
+from tunesmith.report.verdict import Verdict, verdict
+from tunesmith.report.wording import interval, number, printable, words
+
+
+def summary(run_folder: Path) -> RenderableType:
+    """The main metric with its interval, the baselines, and the paths of page and model."""
+    record = read(run_folder)
+    found = verdict(record)
+    parts: list[RenderableType] = []
+    if record.evaluation:
+        parts.append(_text(record.evaluation.title, "bold"))
+    parts += [_scores(found), _text(found.judgement)] if found else [_text("The main metric was not measured.")]
+    return Group(*parts, _places(record))
+
+
+def _scores(found: Verdict) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row(_text(f"{words(found.main.name)} on {found.main.split}", "bold"), *_figure(found.main, "bold green"))
+    for figure in found.baselines:
+        table.add_row(_text(words(figure.subject)), *_figure(figure, ""))
+    return table
+
+
+def _figure(figure: Figure, style: str) -> tuple[Text, Text]:
+    return _text(number(figure.value), style), _text(interval(figure))
+
+
+def _places(record: Record) -> Table:
+    table = Table.grid(padding=(0, 2))
+    folder = record.evaluation.artifact.get("folder") if record.evaluation else None
+    for name, file in (("report", NAME), ("model", folder)):
+        if file and (record.folder / str(file)).exists():
+            table.add_row(_text(name), Text(printable(str(record.folder / str(file))), overflow="fold"))
+    return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)

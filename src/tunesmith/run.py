@@ -1,0 +1,274 @@
+"""A run from its recipe to its report: load, train, save and prove, measure, show.
+
+    prepare   rows are read and checked, the model is loaded: nothing is written before both are right
+    train     the loop; killed or interrupted, `resume` goes on from the last checkpoint
+    save      model/ is written, loaded again, and its outputs are compared with the trained model's
+    measure   every suite; predictions/ and evaluation.json
+    show      report.html
+
+Every stage leaves a file that is whole or absent, so that a run killed in any of them goes on from there.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from filelock import FileLock, Timeout
+
+from tunesmith import measure, prepare
+from tunesmith.core import surgery
+from tunesmith.core.column import Row
+from tunesmith.core.errors import RunFolderError
+from tunesmith.core.files import read_json, remove_leftovers, write_json, write_text
+from tunesmith.core.notes import listening, note
+from tunesmith.core.panel import Result
+from tunesmith.core.registry import spec
+from tunesmith.core.rows import each, take
+from tunesmith.data.load import Splits
+from tunesmith.data.load import load as load_data
+from tunesmith.evaluate.predict import Predictor
+from tunesmith.interrupt import Interrupt
+from tunesmith.measure import EVALUATION
+from tunesmith.models import artifact
+from tunesmith.models.load import Backbone
+from tunesmith.recipe import Recipe
+from tunesmith.report import page
+from tunesmith.serve import session
+from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
+from tunesmith.train import loop
+from tunesmith.train.log import Log, Watcher, lines
+from tunesmith.version import VERSION
+
+ENVIRONMENT, DATA, METRICS, LOCK = "environment.json", "data.json", "metrics.jsonl", ".lock"
+CHECKPOINTS, PREDICTIONS = "checkpoints", "predictions"
+PROBED = 16
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. `finished` is False when the user interrupted the training: `resume` goes on."""
+
+    folder: Path
+    finished: bool
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """What the suites measured."""
+        return cast(dict[str, Any], read_json(self.folder / EVALUATION))
+
+    def session(self) -> Session:
+        """The trained model, ready to predict."""
+        return session.load(self.folder)
+
+
+def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None = None) -> Run:
+    """Run a recipe in a new folder. Bad data, a bad model, a folder that is taken: raised before anything is
+    written.
+    """
+    folder = _new_folder(recipe, out)
+    with listening() as notes:
+        recipe = prepare.settle(recipe)
+        splits = load_data(recipe.data, recipe.task.columns())
+        prepare.check_fit(recipe, splits)
+        prepare.learn(recipe, splits)
+        prepared = prepare.prepare(recipe, splits)
+        with _locked(folder):
+            write_json(folder / TASK, recipe.task.state())
+            write_json(folder / DATA, Result([], splits.panels).as_json())
+            write_json(folder / ENVIRONMENT, _environment(recipe, splits))
+            write_json(folder / PROBE, _probe(recipe, splits))
+            # Written last of all: a folder with a recipe is a run that can go on.
+            write_text(folder / RECIPE, recipe.text())
+            return _go_on(folder, prepared, splits, watch, notes)
+
+
+def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
+    """Go on with a run where it stopped, exactly. Data that changed since raises RunFolderError."""
+    folder = Path(folder)
+    recipe = session.read_recipe(folder)
+    with listening() as notes, _locked(folder):
+        if (folder / EVALUATION).is_file():
+            note(f"The run {folder} is finished; its report is written anew.")
+            page.write(folder)
+            return Run(folder, True)
+        splits = load_data(recipe.data, recipe.task.columns())
+        _check_data(folder, splits)
+        return _go_on(folder, prepare.prepare(recipe, splits), splits, watch, notes)
+
+
+def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watcher | None, notes: list[str]) -> Run:
+    remove_leftovers(folder)
+    log = Log(folder / METRICS, watch)
+    if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
+        return Run(folder, False)
+    loaded, proof = _save(folder, prepared)
+    for text in notes:
+        log.write("note", text=text)
+    _measure(folder, prepared, loaded, splits, proof)
+    shutil.rmtree(folder / CHECKPOINTS / "best", ignore_errors=True)
+    page.write(folder)
+    return Run(folder, True)
+
+
+def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -> bool:
+    backbone, recipe = prepared.backbone, prepared.recipe
+    predictor = Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
+
+    def evaluate() -> Mapping[str, float]:
+        if splits.validation is None:
+            return {}
+        task, found = recipe.task, predictor.predict(splits.validation)
+        return {"loss": found.loss, **task.metrics(task.truths(each(splits.validation)), found.answers)}
+
+    with Interrupt() as interrupt:
+        outside = loop.Outside(folder / CHECKPOINTS, log, evaluate, interrupt.asked)
+        return loop.train(
+            prepared.training, prepared.recipe.parts, prepared.batches, prepared.recipe.train, prepared.accelerator,
+            outside,
+        )  # fmt: skip
+
+
+def _save(folder: Path, prepared: prepare.Prepared) -> tuple[Backbone, dict[str, Any]]:
+    """Write model/, load it again and compare; a model that is there already (a run killed later) is only loaded."""
+    recipe, backbone = prepared.recipe, prepared.backbone
+    fresh = not (folder / MODEL).is_dir()
+    if fresh:
+        probes = session.probe_batches(recipe, backbone, read_json(folder / PROBE))
+        trained = artifact.outputs(backbone.model, probes)
+        artifact.save(backbone, recipe.method, folder / MODEL)
+    loaded = artifact.load(folder / MODEL, recipe.model, recipe.task, recipe.method, recipe.train.seed)
+    loaded.model.to(prepared.accelerator.device)
+    if fresh:
+        again = session.probe_batches(recipe, loaded, read_json(folder / PROBE))
+        try:
+            difference = artifact.prove(trained, artifact.outputs(loaded.model, again), f"{folder / MODEL}")
+        except BaseException:
+            shutil.rmtree(folder / MODEL)
+            raise
+        write_json(
+            folder / CHECKPOINTS / "proof.json",
+            {"folder": MODEL, "compared_rows": len(read_json(folder / PROBE)), "largest_difference": difference},
+        )
+    return loaded, read_json(folder / CHECKPOINTS / "proof.json")
+
+
+def _measure(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits, proof: dict[str, Any]) -> None:
+    recipe = prepared.recipe
+    held_out = {"validation": splits.validation, "test": splits.test}
+    there = {name: rows for name, rows in held_out.items() if rows is not None}
+    evaluation = {
+        "title": recipe.title,
+        "metric": recipe.task.metric,
+        "higher_is_better": recipe.task.higher_is_better,
+        "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS),
+        "cost": _cost(folder, prepared),
+        "artifact": proof,
+    }
+    write_json(folder / EVALUATION, evaluation)
+
+
+def _cost(folder: Path, prepared: prepare.Prepared) -> dict[str, Any]:
+    """What the training cost. Seconds and rate are those of the log's lines, a resumed run's pauses left out."""
+    settings = prepared.recipe.train
+    steps = [line for line in lines(folder / METRICS) if line["event"] == "step"]
+    done = [settings.batch_size * (b["step"] - a["step"]) for a, b in zip([{"step": 0}, *steps], steps, strict=False)]
+    seconds = sum(n / line["examples_per_second"] for n, line in zip(done, steps, strict=True))
+    trains, every = surgery.count(prepared.backbone.model)
+    return {
+        "seconds": seconds,
+        "examples_per_second": sum(done) / seconds if seconds else 0.0,
+        "peak_memory_bytes": peak_memory(),
+        "trained_parameters": trains,
+        "total_parameters": every,
+        "device": settings.device,
+        "precision": settings.precision,
+    }
+
+
+def peak_memory() -> int:
+    """Most bytes held so far: by the process, or on the GPU where there is one."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _probe(recipe: Recipe, splits: Splits) -> list[Row]:
+    """Rows on which the trained, the saved and the merged model are compared: inputs alone."""
+    rows = splits.validation or splits.test or splits.train
+    roles = [column.role for column in recipe.task.columns() if not column.target]
+    return [{role: row[role] for role in roles} for row in take(rows, slice(0, PROBED))]
+
+
+def _environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    return {
+        "tunesmith": VERSION,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "device": recipe.train.device,
+        "precision": recipe.train.precision,
+        "seed": recipe.train.seed,
+        "method": spec(recipe.method),
+        "columns": splits.columns,
+        "data": splits.sources,
+    }
+
+
+def _check_data(folder: Path, splits: Splits) -> None:
+    before = read_json(folder / ENVIRONMENT)["data"]
+    changed = [
+        str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before[name]["sha256"]
+    ]
+    if changed:
+        raise RunFolderError(
+            f"The data changed since the run {folder} began: {', '.join(changed)}.",
+            hint="Put the file back as it was, or start a new run.",
+        )
+
+
+def _new_folder(recipe: Recipe, out: str | Path | None) -> Path:
+    if out is None:
+        stem = f"{Path(recipe.data.train).name.split('.')[0]}-{recipe.method.word()}"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        return Path("runs") / f"{stem}-{stamp}"
+    folder = Path(out)
+    if (folder / RECIPE).exists():
+        raise RunFolderError(
+            f"The folder {folder} holds a run already.",
+            hint=f"Go on with it: tunesmith resume {folder}. Or give another folder with --out.",
+        )
+    if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
+        raise RunFolderError(
+            f"{folder} exists and is not a run: nothing in it is touched.", hint="Give another folder with --out."
+        )
+    return folder
+
+
+def _locked(folder: Path) -> FileLock:
+    """A lock that the system lets go when its holder dies. A folder in use raises RunFolderError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+        lock.release()
+    except Timeout:
+        raise RunFolderError(
+            f"Another process is writing to the run {folder}.", hint="Wait for it to end, or stop it."
+        ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"The folder {folder} can't be written to: {error.strerror}.", hint="Give another folder with --out."
+        ) from None
+    return lock

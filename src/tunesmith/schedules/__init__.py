@@ -1,0 +1,1 @@
+"""Schedules: what changes with progress. One schedule a file."""

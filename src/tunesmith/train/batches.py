@@ -1,0 +1,93 @@
+"""How rows become device batches: shuffled, grouped by length, cut into updates and micro-batches.
+
+The order of an epoch is a function of seed and epoch alone, so that a run can go on from any update without replaying.
+Rows are shuffled, cut into pools of POOL updates, sorted by length inside each pool, cut into updates, and the
+updates are
+shuffled: rows of like length meet, so that little is padded, and the order stays random. Lengths are the rows' sizes in
+characters, which need no tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.core.part import Task
+from tunesmith.core.rows import Rows, take
+from tunesmith.core.seeding import seed_of
+from tunesmith.core.step import Batch, Update
+
+POOL = 50
+
+
+def order(lengths: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
+    """One epoch's updates: arrays of row numbers, each of `size` but the last; every row once.
+
+    The update with the longest rows comes first, so that a run that needs too much memory fails at its start.
+    """
+    draw = np.random.default_rng(seed)
+    shuffled = draw.permutation(len(lengths))
+    updates = []
+    for start in range(0, len(shuffled), POOL * size):
+        pool = shuffled[start : start + POOL * size]
+        pool = pool[np.argsort(-lengths[pool], kind="stable")]
+        updates += [pool[at : at + size] for at in range(0, len(pool), size)]
+    places = draw.permutation(len(updates))
+    longest = int(np.argmax([lengths[update].max() for update in updates]))
+    return [updates[longest], *[updates[place] for place in places if place != longest]]
+
+
+@dataclass
+class Batches:
+    """The stream of updates of a whole training.
+
+    cut: how many examples of the first epoch lost text to the length limit, known once it is over.
+    """
+
+    rows: Rows
+    lengths: np.ndarray
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    size: int
+    micro: int
+    seed: int
+    cut: int = field(default=0)
+
+    @property
+    def updates_an_epoch(self) -> int:
+        """Updates in one pass."""
+        return ceil(len(self.rows) / self.size)
+
+    def stream(self, start: int) -> Iterator[Update]:
+        """Updates from number `start` on, without end."""
+        epoch, place = divmod(start, self.updates_an_epoch)
+        while True:
+            updates = order(self.lengths, self.size, seed_of(self.seed, f"order {epoch}"))
+            for number in range(place, len(updates)):
+                batches = [self._batch(part) for part in self._split(updates[number])]
+                if epoch == 0:
+                    self.cut += sum(batch.cut for batch in batches)
+                yield Update(batches, epoch + (number + 1) / len(updates))
+            epoch, place = epoch + 1, 0
+
+    def lines(self, numbers: Sequence[int]) -> str:
+        """The rows as a user finds them: the line numbers of their file."""
+        rows = take(self.rows, list(numbers))
+        return ", ".join(
+            f"line {row['line']}" if "line" in row else f"row {n}" for n, row in zip(numbers, rows, strict=True)
+        )
+
+    def _split(self, numbers: np.ndarray) -> list[np.ndarray]:
+        return [numbers[at : at + self.micro] for at in range(0, len(numbers), self.micro)]
+
+    def _batch(self, numbers: np.ndarray) -> Batch:
+        rows = take(self.rows, numbers.tolist())
+        examples = self.task.encode(rows, self.tokenizer, self.limit)
+        for example, number in zip(examples, numbers.tolist(), strict=True):
+            example.setdefault("row", number)
+        return self.task.collate(examples, self.tokenizer)

@@ -1,0 +1,83 @@
+"""The record of a run: `metrics.jsonl`, one JSON object a line, and whoever watches.
+
+Events: `start`, `resume`, `step` (a mean over the updates since the last line), `evaluation`, `note`, `end`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core.errors import UserError
+from tunesmith.core.files import explain_disk, finite, write_text
+
+Watcher = Callable[[dict[str, Any]], None]
+
+
+class Log:
+    """Appends lines to `metrics.jsonl` and tells a watcher of each."""
+
+    def __init__(self, path: Path, watch: Watcher | None = None) -> None:
+        self.path = path
+        self.watch = watch
+        self._sums: dict[str, float] = defaultdict(float)
+        self._updates = 0
+        self._examples = 0
+        self._since = time.perf_counter()
+
+    def write(self, event: str, **values: Any) -> None:
+        """One line. Numbers that JSON has not (NaN, infinity) become null."""
+        line = {"event": event, **values}
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(finite(line), ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise explain_disk(error, self.path) from error
+        if self.watch is not None:
+            self.watch(line)
+
+    def update(self, losses: dict[str, float], examples: int) -> None:
+        """Add one update's losses to the running means."""
+        for name, value in losses.items():
+            self._sums[name] += value
+        self._updates += 1
+        self._examples += examples
+
+    def step(self, **values: Any) -> dict[str, float]:
+        """Write the means since the last such line, and start anew; returns the mean losses."""
+        means = {name: value / self._updates for name, value in self._sums.items()}
+        rate = self._examples / max(1e-9, time.perf_counter() - self._since)
+        self.write("step", loss=sum(means.values()), losses=means, examples_per_second=rate, **values)
+        self.restart()
+        return means
+
+    def restart(self) -> None:
+        """Start the running means and the clock anew."""
+        self._sums.clear()
+        self._updates = self._examples = 0
+        self._since = time.perf_counter()
+
+    def forget_after(self, step: int) -> None:
+        """Remove the lines of steps after `step`, which a resumed run writes again."""
+        if self.path.exists():
+            kept = [line for line in lines(self.path) if line.get("step", 0) <= step and line["event"] != "end"]
+            write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a record; a last line that a kill cut off is passed over."""
+    found = []
+    # As bytes: a text may hold characters that end a line for Python, but not for JSON Lines.
+    texts = path.read_bytes().split(b"\n")
+    texts = texts[:-1] if not texts[-1] else texts
+    for number, text in enumerate(texts, start=1):
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            if number < len(texts):
+                raise UserError(f"The file {path} is damaged in line {number}.") from None
+    return found

@@ -1,0 +1,178 @@
+"""The one training loop: every task, method, objective, regularizer and schedule goes through this page."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from tunesmith.core.errors import DivergedError
+from tunesmith.core.notes import note
+from tunesmith.core.part import Part
+from tunesmith.core.step import Step, Training, Update
+from tunesmith.train import checkpoint
+from tunesmith.train.batches import Batches
+from tunesmith.train.log import Log
+from tunesmith.train.settings import TrainSettings
+
+CHECKPOINT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the loop asks of the world around it.
+
+    evaluate: metrics of the model on the validation split. interrupted: whether the user asked to stop.
+    checkpoints: their folder.
+    """
+
+    checkpoints: Path
+    log: Log
+    evaluate: Callable[[], Mapping[str, float]]
+    interrupted: Callable[[], bool]
+
+
+def train(  # noqa: C901 - one page on purpose
+    training: Training,
+    parts: Sequence[Part],
+    batches: Batches,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+    outside: Outside,
+) -> bool:
+    """Train `training.model` to its end; returns False when the user interrupted it, after a checkpoint.
+
+    Goes on from the last whole checkpoint where there is one. Raises DivergedError when a loss is not finite, before
+    the weights are touched.
+    """
+    model, task, optimizer, log = training.model, training.task, training.optimizer, outside.log
+    evaluate_every = settings.evaluate_every or batches.updates_an_epoch
+    best = False
+
+    # 1. Parts set up on the modified model, then take back their state.
+    for part in parts:
+        part.setup(training)
+    start = checkpoint.last_whole(outside.checkpoints)
+    if start is not None:
+        state = checkpoint.load(start, training, parts)
+        best, batches.cut, training.stop = state["best"], state["cut"], state["stop"]
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        log.forget_after(training.step)
+        log.write("resume", step=training.step, total_steps=training.total_steps)
+    else:
+        log.forget_after(-1)
+        log.write("start", step=0, total_steps=training.total_steps)
+    # Preparing moves the model to the device and lets its forward pass run in the chosen precision.
+    prepared, stepper = accelerator.prepare(model, optimizer)
+
+    def save() -> None:
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+        extra = {"best": best, "cut": batches.cut, "stop": training.stop, "scaler": scaler}
+        checkpoint.save(outside.checkpoints, training, parts, extra)
+
+    # 2. The stream of updates, wrapped by the parts.
+    stream = batches.stream(training.step)
+    for part in parts:
+        stream = part.batches(stream)
+    log.restart()
+    saved_at = time.perf_counter()
+    prepared.train()
+    while training.step < training.total_steps and not training.stop:
+        update = next(stream)
+
+        # 3. Forward, and the losses of every part, each by name, in the update's own normalisation.
+        counts = [task.targets(batch) for batch in update.batches]
+        targets = max(sum(counts), 1e-12)
+        losses: dict[str, float] = defaultdict(float)
+        for batch, count in zip(update.batches, counts, strict=True):
+            step = Step(prepared, task, batch.to(accelerator.device), targets, count / targets)
+            terms = {part.word(): term for part in parts if (term := part.loss(step)) is not None}
+            total = torch.stack([term.float() for term in terms.values()]).sum()
+            for name, term in terms.items():
+                losses[name] += term.item()
+            if not math.isfinite(total.item()):
+                raise _diverged(training, update, batches, losses)
+            # 4. Backward; gradients add up over the micro-batches.
+            accelerator.backward(total)
+        norm = accelerator.clip_grad_norm_(_gradients(training), settings.clip)
+        stepper.step()
+        training.step += 1
+        # In float16 a step whose gradients overflow is left out: nothing may act on it.
+        if not accelerator.optimizer_step_was_skipped:
+            for part in parts:
+                part.after_step(training)
+        stepper.zero_grad()
+        log.update(losses, sum(len(batch.rows) for batch in update.batches))
+
+        # 5. Log, evaluate, save.
+        last = training.step == training.total_steps
+        if training.step % settings.log_every == 0 or last:
+            rate = optimizer.param_groups[0]["lr"]
+            norm_value = float(norm) if norm is not None else math.nan
+            log.step(step=training.step, epoch=update.epoch, learning_rate=rate, gradient_norm=norm_value)
+        if training.step == batches.updates_an_epoch and batches.cut:
+            note(f"{batches.cut:,} of {len(batches.rows):,} training examples are longer than the limit and were cut.")
+        due = training.step % evaluate_every == 0 or last
+        if due:
+            metrics = outside.evaluate()
+            prepared.train()
+            if metrics:
+                log.write(
+                    "evaluation", step=training.step, epoch=update.epoch, split="validation", metrics=dict(metrics)
+                )
+                for part in parts:
+                    part.after_eval(training, metrics)
+            if training.keep:
+                checkpoint.save_best(outside.checkpoints, training)
+                best, training.keep = True, False
+            log.restart()
+        if settings.checkpoint_every is not None:
+            due = training.step % settings.checkpoint_every == 0 or last
+        elif time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+            due = True
+        interrupted = outside.interrupted()
+        if due or interrupted or training.stop:
+            save()
+            saved_at = time.perf_counter()
+        if interrupted and not last and not training.stop:
+            return False
+
+    # 6. The best weights, if a part kept some.
+    if best:
+        checkpoint.restore_best(outside.checkpoints, model)
+        note("The weights of the best evaluation are restored.")
+    if training.stop:
+        note(f"Stopped after {training.step} of {training.total_steps} updates: {training.stop}.")
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    log.write("end", step=training.step, stop=training.stop)
+    return True
+
+
+def _gradients(training: Training) -> list[torch.nn.Parameter]:
+    return [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
+
+
+def _diverged(training: Training, update: Update, batches: Batches, losses: Mapping[str, float]) -> DivergedError:
+    rows = [row for batch in update.batches for row in batch.rows]
+    named = ", ".join(f"{name} {value}" for name, value in losses.items())
+    rate = training.optimizer.param_groups[0]["lr"]
+    bad = [name for name, parameter in training.model.named_parameters() if not parameter.isfinite().all()]
+    if bad:
+        cause = f"weights are no longer numbers ({bad[0]} for one): the learning rate {rate:g} is too high"
+    elif training.step == 0:
+        cause = "the untrained model already gives it: its weights or these rows hold extreme values"
+    else:
+        cause = f"the learning rate {rate:g} is too high, or these rows hold extreme values"
+    where = batches.lines(rows[:8])
+    return DivergedError(
+        f"The loss is not a finite number at step {training.step + 1} ({named}). The batch's rows: {where}. "
+        f"Likely: {cause}.",
+        hint="Lower train.learning_rate (a tenth is a good next try), or set train.precision to float32.",
+    )

@@ -1,0 +1,3 @@
+"""The version; a leaf, so that everything may import it."""
+
+VERSION = "0.1.0"

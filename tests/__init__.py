@@ -1,0 +1,1 @@
+"""Mirrors src/tunesmith; besides: contracts (of every part of a kind) and architecture (how the source is written)."""

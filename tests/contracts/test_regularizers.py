@@ -1,0 +1,42 @@
+"""What every regularizer keeps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import toy
+from tunesmith.core import registry
+from tunesmith.core.step import Step
+
+REGULARIZERS = registry.names("regularizers")
+
+
+def off(name: str) -> dict[str, object]:
+    """The regularizer with all of its strengths at zero: every number that has a lower bound of zero and no upper
+    one.
+    """
+    part = registry.build("regularizers", name)
+    strengths = {key: 0.0 for key, value in part.model_dump().items() if isinstance(value, float)}
+    return {"name": name, **strengths}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_strength_0_leaves_the_run_bit_identical(name: str, tmp_path: Path) -> None:
+    plain = toy.prepared({"train": {"steps": 3}})
+    without = toy.prepared({"regularizers": [off(name)], "train": {"steps": 3}})
+    for number, toyed in enumerate((plain, without)):
+        toy.train(toyed, tmp_path / str(number))
+    expected = toy.weights(plain)
+    assert all(torch.equal(expected[key], tensor) for key, tensor in toy.weights(without).items())
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("method", registry.names("methods"))
+def test_works_with_every_method_and_is_finite(name: str, method: str, tmp_path: Path) -> None:
+    toyed = toy.prepared({"regularizers": [name], "method": method, "train": {"steps": 2}})
+    assert toy.train(toyed, tmp_path)
+    batch = next(toyed.batches.stream(0)).batches[0]
+    step = Step(toyed.training.model, toyed.recipe.task, batch)
+    losses = [part.loss(step) for part in toyed.recipe.regularizers]
+    assert all(loss is None or torch.isfinite(loss) for loss in losses)

@@ -1,0 +1,101 @@
+"""Small things to test with: rows that fit any task, and a training of a tiny random model on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from datasets import Dataset
+
+from tunesmith import prepare
+from tunesmith.core.part import Task
+from tunesmith.prepare import Prepared
+from tunesmith.recipe import from_values
+from tunesmith.train import loop
+from tunesmith.train.log import Log
+
+BACKBONES = ["builtin:tiny-bert", "builtin:tiny-gpt2", "builtin:tiny-llama", "builtin:tiny-t5"]
+WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "iris",
+    "jade",
+    "kelp",
+    "lotus",
+    "maple",
+    "nectar",
+    "olive",
+    "pearl",
+]
+CLASSES = ["no", "yes", "maybe"]
+
+
+def rows_for(task: Task, count: int = 8) -> Dataset:
+    """Rows that fit the task's columns, made by kind of column alone; texts of many lengths, no two alike."""
+    rows = []
+    for number in range(count):
+        row: dict[str, Any] = {"line": number + 2}
+        for column in task.columns():
+            if column.classes:
+                name = CLASSES[number % len(CLASSES)]
+                row[column.role] = [name] if column.storage == "texts" else name
+            elif column.storage == "number":
+                row[column.role] = (number * 7 % count) / 2
+            elif column.storage == "texts":
+                row[column.role] = WORDS[: number % 5 + 1]
+            else:
+                length = 1 + number * 5 % 11
+                row[column.role] = " ".join(
+                    [WORDS[number % 16], *(WORDS[(number * 3 + i) % 16] for i in range(length))]
+                )
+        rows.append(row)
+    return Dataset.from_list(rows)
+
+
+def prepared(values: Mapping[str, Any], count: int = 8, rows: Dataset | None = None) -> Prepared:
+    """A training built from a recipe's values, on a tiny model unless they say otherwise."""
+    recipe = from_values(
+        {
+            "model": "builtin:tiny-bert",
+            "task": "classify",
+            "data": "rows.csv",
+            **values,
+            "train": {"precision": "float32", "device": "cpu", "batch_size": 4, **values.get("train", {})},
+        }
+    )
+    splits = SimpleNamespace(train=rows or rows_for(recipe.task, count), validation=None, test=None)
+    prepare.learn(recipe, splits)  # type: ignore[arg-type]
+    return prepare.prepare(recipe, splits)  # type: ignore[arg-type]
+
+
+def quiet(model: Any) -> None:
+    """Switch dropout off for good, so that runs with other shapes of batches can be compared."""
+    for module in model.modules():
+        if type(module).__name__ == "Dropout":
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "attn_dropout_p"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def train(toy: Prepared, folder: Path, **outside: Any) -> bool:
+    """Run the loop on a training."""
+    world = {"evaluate": dict, "interrupted": lambda: False, **outside}
+    folder.mkdir(parents=True, exist_ok=True)
+    return loop.train(
+        toy.training, toy.recipe.parts, toy.batches, toy.recipe.train, toy.accelerator,
+        loop.Outside(folder / "checkpoints", Log(folder / "metrics.jsonl"), **world),
+    )  # fmt: skip
+
+
+def weights(toy: Prepared) -> dict[str, Any]:
+    """A copy of every weight."""
+    return {name: tensor.detach().clone() for name, tensor in toy.training.model.state_dict().items()}
