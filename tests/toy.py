@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from datasets import Dataset
 
-from tunesmith import prepare
+from tunesmith import api, prepare
 from tunesmith.core.part import Task
+from tunesmith.models import artifact
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
 from tunesmith.train import loop
@@ -99,3 +101,38 @@ def train(toy: Prepared, folder: Path, **outside: Any) -> bool:
 def weights(toy: Prepared) -> dict[str, Any]:
     """A copy of every weight."""
     return {name: tensor.detach().clone() for name, tensor in toy.training.model.state_dict().items()}
+
+
+def save(toy: Prepared, folder: Path) -> Path:
+    """Write the model or delta to a folder."""
+    folder.mkdir(parents=True)
+    artifact.write(toy.backbone, toy.recipe.method, folder)
+    return folder
+
+
+def write_csv(path: Path, count: int = 48) -> Path:
+    """A file of texts whose last word is their class, in columns that a task finds by itself."""
+    names = [CLASSES[number % len(CLASSES)] for number in range(count)]
+    words = [" ".join(WORDS[(number * 3 + i * i) % 16] for i in range(number % 7 + 2)) for number in range(count)]
+    lines = [f"{text} {number} {name},{name}" for number, (text, name) in enumerate(zip(words, names, strict=True))]
+    path.write_text("\n".join(["text,label", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def run(folder: Path, **overrides: Any) -> Path:
+    """Train on `rows.csv` in the folder, in the folder `run`; returns the latter."""
+    values = {
+        "model": "builtin:tiny-bert",
+        "data": {"train": str(write_csv(folder / "rows.csv")), "validation": 0.2, "test": 0.2},
+        **overrides,
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 0.01, "device": "cpu", "precision": "float32"}
+        | overrides.get("train", {}),
+    }
+    return api.train(values, out=folder / "run").folder
+
+
+@torch.inference_mode()
+def logits(model: Any, tokenizer: Any, texts: Sequence[str] = ("amber basil cedar", "delta", "fjord grove")) -> Any:
+    """What a model of transformers or peft gives for texts, by way of their own padding."""
+    encoded = tokenizer(list(texts), padding=True, return_tensors="pt")
+    return model.eval()(**encoded).logits

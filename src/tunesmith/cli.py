@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tunesmith.core import registry
+from tunesmith.core import files, registry
 from tunesmith.core.errors import RecipeError, TunesmithError, nearest
 from tunesmith.core.lazy import Lazy
 from tunesmith.core.notes import LOGGER
@@ -121,6 +123,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a finished run on a labelled file, or print what was measured when it ended."""
+    if suite and data is None:
+        raise RecipeError("--suite says how to measure a file, but none is given.", hint="Give it with --data FILE.")
     measured = measuring.again(run, data, suite or ["task"])
     if as_json:
         _print_json(measured)
@@ -191,15 +195,27 @@ def main(arguments: list[str] | None = None) -> int:
         messages.print("Stopped.")
         return 130
     except TunesmithError as error:
-        messages.print(f"error: {error.message}", markup=False, highlight=False)
-        if error.hint:
-            messages.print(f"\nhint: {error.hint}", markup=False, highlight=False)
-        return error.exit_status
+        return _failed(error)
+    except BrokenPipeError:
+        # Whoever read our output wants no more of it (`| head`); nor may the interpreter's last flush complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in files.REFUSALS:
+            raise
+        return _failed(files.explain_disk(error, Path(str(error.filename or "a file"))))
     except typer.Abort:
         return 130
     except Exception as error:
         return _usage(error)
     return status if isinstance(status, int) else 0
+
+
+def _failed(error: TunesmithError) -> int:
+    messages.print(f"error: {error.message}", markup=False, highlight=False)
+    if error.hint:
+        messages.print(f"\nhint: {error.hint}", markup=False, highlight=False)
+    return error.exit_status
 
 
 def _usage(error: Exception) -> int:
@@ -212,7 +228,9 @@ def _usage(error: Exception) -> int:
 
 
 def _overrides(model: str | None, method: str | None, settings: list[str] | None) -> list[str]:
-    named = [f"{key}.name={value}" for key, value in (("model", model), ("method", method)) if value is not None]
+    named = [
+        f"{key}.name={json.dumps(value)}" for key, value in (("model", model), ("method", method)) if value is not None
+    ]
     return [*named, *(settings or [])]
 
 

@@ -7,7 +7,7 @@ repeats the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,8 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from tunesmith.core import document, registry
 from tunesmith.core.document import Document
-from tunesmith.core.errors import RecipeError, UserError, nearest, raise_faults
-from tunesmith.core.faults import dotted, located
+from tunesmith.core.errors import DataError, RecipeError, UserError, nearest, raise_faults
+from tunesmith.core.faults import dotted, located, shown
 from tunesmith.core.notes import note
 from tunesmith.core.part import Method, Objective, Part, Schedule, Suite, Task
 from tunesmith.data import sample
@@ -84,10 +84,9 @@ def from_source(source: str | Path, overrides: Sequence[str] = (), values: Mappi
         read = document.read(path)
     else:
         read = Document({"data": {"train": str(source)}}, {})
-    read = Document(merged(read.values, values or {}), read.lines)
-    for override in overrides:
-        _set(read.values, override)
-    return resolve(read, where=str(path) if read.lines else "")
+    where = str(path) if read.lines else ""
+    read = document.override(Document(merged(read.values, values or {}), read.lines), overrides, _widened)
+    return resolve(read, where)
 
 
 def from_values(values: Mapping[str, Any]) -> Recipe:
@@ -99,16 +98,21 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     """Sections with overrides on top: a mapping over a mapping replaces only its keys, unless it names another part."""
     result = dict(values)
     for key, override in overrides.items():
-        below = result.get(key)
-        if isinstance(below, str) and isinstance(override, Mapping):
-            below = {"train" if key == "data" else "name": below}
-        if isinstance(below, Mapping) and isinstance(override, Mapping) and "name" not in override:
+        below = _widened(key, result.get(key))
+        if isinstance(override, Mapping) and "name" not in override:
             result[key] = {**below, **override}
-        elif below is None and key in DEFAULTS and isinstance(override, Mapping):
-            result[key] = {"name": DEFAULTS[key], **override}
         else:
             result[key] = override
     return result
+
+
+def _widened(key: str | int, value: Any) -> dict[str, Any]:
+    """The mapping for which a bare word stands: of a file in `data`, of a part's name elsewhere."""
+    if value is None and key in DEFAULTS:
+        value = DEFAULTS[str(key)]
+    if isinstance(value, str):
+        return {"train" if key == "data" else "name": value}
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def resolve(read: Document, where: str = "") -> Recipe:
@@ -119,15 +123,24 @@ def resolve(read: Document, where: str = "") -> Recipe:
     model = _section(values, "model", ModelSettings, "name", faults)
     data = _section(values, "data", DataSettings, "train", faults)
     train = _section(values, "train", TrainSettings, "epochs", faults)
-    task = _part("tasks", _task_spec(values.get("task"), data, faults), ("task",), faults)
-    method = _part("methods", values.get("method", DEFAULTS["method"]), ("method",), faults)
-    objective = _part("objectives", values.get("objective", DEFAULTS["objective"]), ("objective",), faults)
+    task, unread = None, None
+    try:
+        spec = _task_spec(values.get("task"), data, faults)
+        task = None if spec is None else _part("tasks", spec, ("task",), faults)
+    except DataError as error:
+        unread = error
+    method = _part("methods", _given(values, "method", DEFAULTS["method"]), ("method",), faults)
+    objective = _part("objectives", _given(values, "objective", DEFAULTS["objective"]), ("objective",), faults)
     regularizers = _parts("regularizers", values, "regularizers", [], faults)
     schedules = _parts("schedules", values, "schedules", [], faults)
     suites = _parts("evaluate", values, "evaluate", ["task"], faults)
     schedules = _with_rate(schedules, faults)
     if task is not None and objective is not None:
         _fit(cast(Task, task), cast(Objective, objective), faults)
+    if unread is not None and not faults:
+        raise unread
+    if unread is not None:
+        faults.append((("data", "train"), unread.message))
     _raise(faults, read, where)
     assert model and data and train and task and method and objective
     return Recipe(
@@ -139,13 +152,12 @@ def resolve(read: Document, where: str = "") -> Recipe:
 def _section(
     values: Mapping[str, Any], name: str, settings: type[Settings], bare: str, faults: list[Fault]
 ) -> Settings | None:
-    given = values.get(name)
-    if given is None:
-        given = {}
+    given = _given(values, name, {})
     if isinstance(given, str) and bare != "epochs":
         given = {bare: given}
     if not isinstance(given, Mapping):
-        faults.append(((name,), f"{given!r} is not a mapping of settings"))
+        word = {"name": "neither a name nor", "train": "neither a path nor"}.get(bare, "not")
+        faults.append(((name,), f"{shown(given)} is {word} a mapping of settings"))
         return None
     try:
         return settings.model_validate(dict(given))
@@ -154,11 +166,16 @@ def _section(
         return None
 
 
+def _given(values: Mapping[str, Any], key: str, default: Any) -> Any:
+    # `train:` with nothing behind it is null in YAML, and means what leaving it out means.
+    return default if values.get(key) is None else values[key]
+
+
 def _part(kind: str, spec: Any, path: tuple[str | int, ...], faults: list[Fault]) -> Part | None:
-    if spec is None:
-        return None
     if not isinstance(spec, str | Mapping):
-        faults.append((path, f"{spec!r} is neither the name of a {registry.KINDS[kind]} nor a mapping with `name`"))
+        faults.append(
+            (path, f"{shown(spec)} is neither the name of a {registry.KINDS[kind]} nor a mapping with `name`")
+        )
         return None
     settings = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = settings.pop("name", None)
@@ -178,11 +195,11 @@ def _part(kind: str, spec: Any, path: tuple[str | int, ...], faults: list[Fault]
 
 
 def _parts(kind: str, values: Mapping[str, Any], key: str, default: list[str], faults: list[Fault]) -> list[Any]:
-    given = values.get(key, default)
+    given = _given(values, key, default)
     if isinstance(given, str | Mapping):
         given = [given]
     if not isinstance(given, list):
-        faults.append(((key,), f"{given!r} is not a list of {registry.KINDS[kind]}s"))
+        faults.append(((key,), f"{shown(given)} is not a list of {registry.KINDS[kind]}s"))
         return []
     built = [_part(kind, spec, (key, number), faults) for number, spec in enumerate(given)]
     return [part for part in built if part is not None]
@@ -215,7 +232,7 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
     settings = dict(given or {})
     able = {name: cast(type[Task], registry.load("tasks", name)) for name in registry.names("tasks")}
     able = {name: task for name, task in able.items() if set(settings) <= set(task.model_fields)}
-    columns, rows = sample.peek(Path(data.train))
+    columns, rows = sample.peek(data.train, lenient=True)
     for name, task in able.items():
         found = task.suits(columns, rows)
         if found is not None:
@@ -226,51 +243,17 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
         name = next(iter(able))
         note(f"Task: {name}, the first that has the settings {', '.join(settings)}.")
         return {"name": name, **settings}
+    sample.peek(data.train)
     faults.append(
-        (("task",), f"no task suits the columns {', '.join(columns)}; say which, for example "
+        (("task",), f"no task suits the columns of {data.train}: {', '.join(columns)}; say which, for example "
          "task: {name: classify, text: COLUMN, label: COLUMN}")
     )  # fmt: skip
     return None
 
 
 def _raise(faults: list[Fault], read: Document, where: str) -> None:
-    lines = []
-    for path, sentence in faults:
-        line = read.line(path)
-        place = f"line {line}: " if line else ""
-        lines.append(f"{place}{dotted(path)}: {sentence}")
+    faults.sort(key=lambda fault: read.line(fault[0]) or 0)
+    places = [": ".join(filter(None, [read.place(path), dotted(path)])) for path, _ in faults]
+    lines = [f"{place}: {sentence}" for place, (_, sentence) in zip(places, faults, strict=True)]
     headline = f"The recipe {where} is wrong:" if where else "The recipe is wrong:"
     raise_faults(RecipeError, headline, lines, hint="`tunesmith explain NAME` shows the settings of a part.")
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    """Put `key.key=value` into the mapping; a bare part's name becomes a mapping when a setting of it is set."""
-    keys, equals, text = override.partition("=")
-    if not equals or not keys:
-        raise RecipeError(f"--set {override!r} is not of the form key=value.", hint="For example --set train.epochs=5")
-    *above, last = keys.strip().split(".")
-    place = values
-    for key in above:
-        inner = place.get(key)
-        if isinstance(inner, str):
-            inner = {"train" if key == "data" else "name": inner}
-        elif inner is None and key in DEFAULTS:
-            inner = {"name": DEFAULTS[key]}
-        elif not isinstance(inner, dict):
-            inner = {}
-        place[key] = inner
-        place = inner
-    place[last] = _value(text)
-
-
-def _value(text: str) -> Any:
-    # On the command line 1e-5 can only be a number; in a YAML file it is a text, and refused as one.
-    for read in cast(list[Callable[[str], Any]], [int, float]):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text

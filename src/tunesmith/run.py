@@ -29,7 +29,15 @@ from tunesmith import measure, prepare
 from tunesmith.core import surgery
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
-from tunesmith.core.files import read_json, remove_leftovers, write_json, write_text
+from tunesmith.core.files import (
+    check_writable,
+    read_json,
+    reading,
+    remove_leftovers,
+    write_json,
+    write_text,
+    writing_folder,
+)
 from tunesmith.core.notes import listening, note
 from tunesmith.core.panel import Result
 from tunesmith.core.registry import spec
@@ -50,7 +58,7 @@ from tunesmith.train.log import Log, Watcher, lines
 from tunesmith.version import VERSION
 
 ENVIRONMENT, DATA, METRICS, LOCK = "environment.json", "data.json", "metrics.jsonl", ".lock"
-CHECKPOINTS, PREDICTIONS = "checkpoints", "predictions"
+CHECKPOINTS, PREDICTIONS, PROOF = "checkpoints", "predictions", "proof.json"
 PROBED = 16
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
 
@@ -83,13 +91,13 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         prepare.check_fit(recipe, splits)
         prepare.learn(recipe, splits)
         prepared = prepare.prepare(recipe, splits)
+        with writing_folder(folder) as temporary:
+            write_json(temporary / TASK, recipe.task.state())
+            write_json(temporary / DATA, Result([], splits.panels).as_json())
+            write_json(temporary / ENVIRONMENT, _environment(recipe, splits))
+            write_json(temporary / PROBE, _probe(recipe, splits))
+            write_text(temporary / RECIPE, recipe.text())
         with _locked(folder):
-            write_json(folder / TASK, recipe.task.state())
-            write_json(folder / DATA, Result([], splits.panels).as_json())
-            write_json(folder / ENVIRONMENT, _environment(recipe, splits))
-            write_json(folder / PROBE, _probe(recipe, splits))
-            # Written last of all: a folder with a recipe is a run that can go on.
-            write_text(folder / RECIPE, recipe.text())
             return _go_on(folder, prepared, splits, watch, notes)
 
 
@@ -112,11 +120,12 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     log = Log(folder / METRICS, watch)
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)
-    loaded, proof = _save(folder, prepared)
+    loaded = _save(folder, prepared)
     for text in notes:
         log.write("note", text=text)
-    _measure(folder, prepared, loaded, splits, proof)
-    shutil.rmtree(folder / CHECKPOINTS / "best", ignore_errors=True)
+    _measure(folder, prepared, loaded, splits)
+    for best in (folder / CHECKPOINTS).glob("best-*"):
+        shutil.rmtree(best)
     page.write(folder)
     return Run(folder, True)
 
@@ -133,37 +142,40 @@ def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -
 
     with Interrupt() as interrupt:
         outside = loop.Outside(folder / CHECKPOINTS, log, evaluate, interrupt.asked)
-        return loop.train(
-            prepared.training, prepared.recipe.parts, prepared.batches, prepared.recipe.train, prepared.accelerator,
-            outside,
+        ended = loop.train(
+            prepared.training, recipe.parts, prepared.batches, recipe.train, prepared.accelerator, outside
         )  # fmt: skip
+    log.write("memory", step=prepared.training.step, peak_bytes=peak_memory())
+    return ended
 
 
-def _save(folder: Path, prepared: prepare.Prepared) -> tuple[Backbone, dict[str, Any]]:
-    """Write model/, load it again and compare; a model that is there already (a run killed later) is only loaded."""
+def _save(folder: Path, prepared: prepare.Prepared) -> Backbone:
+    """Write model/, load it again and compare, before it takes its place; return what was loaded.
+
+    A model that is there already (of a run that was killed later) was proven, and is only loaded.
+    """
     recipe, backbone = prepared.recipe, prepared.backbone
-    fresh = not (folder / MODEL).is_dir()
-    if fresh:
-        probes = session.probe_batches(recipe, backbone, read_json(folder / PROBE))
-        trained = artifact.outputs(backbone.model, probes)
-        artifact.save(backbone, recipe.method, folder / MODEL)
-    loaded = artifact.load(folder / MODEL, recipe.model, recipe.task, recipe.method, recipe.train.seed)
+    if not (folder / MODEL).is_dir():
+        rows = read_json(folder / PROBE)
+        trained = artifact.outputs(backbone.model, session.probe_batches(recipe, backbone, rows))
+        artifact.check_finite(trained)
+        with writing_folder(folder / MODEL) as temporary:
+            artifact.write(backbone, recipe.method, temporary)
+            saved = _load(temporary, recipe)
+            again = artifact.outputs(saved.model, session.probe_batches(recipe, saved, rows))
+            difference = artifact.prove(trained, again, "The saved model")
+            proof = {"folder": MODEL, "compared_rows": len(rows), "largest_difference": difference}
+            write_json(folder / PROOF, proof)
+    loaded = _load(folder / MODEL, recipe)
     loaded.model.to(prepared.accelerator.device)
-    if fresh:
-        again = session.probe_batches(recipe, loaded, read_json(folder / PROBE))
-        try:
-            difference = artifact.prove(trained, artifact.outputs(loaded.model, again), f"{folder / MODEL}")
-        except BaseException:
-            shutil.rmtree(folder / MODEL)
-            raise
-        write_json(
-            folder / CHECKPOINTS / "proof.json",
-            {"folder": MODEL, "compared_rows": len(read_json(folder / PROBE)), "largest_difference": difference},
-        )
-    return loaded, read_json(folder / CHECKPOINTS / "proof.json")
+    return loaded
 
 
-def _measure(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits, proof: dict[str, Any]) -> None:
+def _load(folder: Path, recipe: Recipe) -> Backbone:
+    return artifact.load(folder, recipe.model, recipe.task, recipe.method, recipe.train.seed)
+
+
+def _measure(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits) -> None:
     recipe = prepared.recipe
     held_out = {"validation": splits.validation, "test": splits.test}
     there = {name: rows for name, rows in held_out.items() if rows is not None}
@@ -173,22 +185,22 @@ def _measure(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits:
         "higher_is_better": recipe.task.higher_is_better,
         "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS),
         "cost": _cost(folder, prepared),
-        "artifact": proof,
+        "artifact": read_json(folder / PROOF),
     }
     write_json(folder / EVALUATION, evaluation)
 
 
 def _cost(folder: Path, prepared: prepare.Prepared) -> dict[str, Any]:
-    """What the training cost. Seconds and rate are those of the log's lines, a resumed run's pauses left out."""
+    """What the training cost; seconds are those of its updates, without evaluations, checkpoints and pauses."""
     settings = prepared.recipe.train
-    steps = [line for line in lines(folder / METRICS) if line["event"] == "step"]
-    done = [settings.batch_size * (b["step"] - a["step"]) for a, b in zip([{"step": 0}, *steps], steps, strict=False)]
-    seconds = sum(n / line["examples_per_second"] for n, line in zip(done, steps, strict=True))
+    record = lines(folder / METRICS)
+    steps = [line for line in record if line["event"] == "step"]
+    seconds = sum(line["seconds"] for line in steps)
     trains, every = surgery.count(prepared.backbone.model)
     return {
         "seconds": seconds,
-        "examples_per_second": sum(done) / seconds if seconds else 0.0,
-        "peak_memory_bytes": peak_memory(),
+        "examples_per_second": sum(line["examples"] for line in steps) / seconds if seconds else 0.0,
+        "peak_memory_bytes": max((line["peak_bytes"] for line in record if line["event"] == "memory"), default=None),
         "trained_parameters": trains,
         "total_parameters": every,
         "device": settings.device,
@@ -227,13 +239,13 @@ def _environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
 
 
 def _check_data(folder: Path, splits: Splits) -> None:
-    before = read_json(folder / ENVIRONMENT)["data"]
-    changed = [
-        str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before[name]["sha256"]
-    ]
+    environment = read_json(folder / ENVIRONMENT)
+    with reading(folder / ENVIRONMENT):
+        before = {name: source["sha256"] for name, source in environment["data"].items()}
+    changed = {str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before.get(name)}
     if changed:
         raise RunFolderError(
-            f"The data changed since the run {folder} began: {', '.join(changed)}.",
+            f"The data changed since the run {folder} began: {', '.join(sorted(changed))}.",
             hint="Put the file back as it was, or start a new run.",
         )
 
@@ -242,14 +254,15 @@ def _new_folder(recipe: Recipe, out: str | Path | None) -> Path:
     if out is None:
         stem = f"{Path(recipe.data.train).name.split('.')[0]}-{recipe.method.word()}"
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        return Path("runs") / f"{stem}-{stamp}"
+        out = Path("runs") / f"{stem}-{stamp}"
     folder = Path(out)
+    check_writable(folder)
     if (folder / RECIPE).exists():
         raise RunFolderError(
             f"The folder {folder} holds a run already.",
             hint=f"Go on with it: tunesmith resume {folder}. Or give another folder with --out.",
         )
-    if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(
             f"{folder} exists and is not a run: nothing in it is touched.", hint="Give another folder with --out."
         )

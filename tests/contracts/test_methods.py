@@ -66,7 +66,8 @@ def test_saved_and_loaded_is_bit_equal(method: str, backbone: str, tmp_path: Pat
     toyed = built(method, backbone)
     toy.train(toyed, tmp_path)
     recipe = toyed.recipe
-    artifact.save(toyed.backbone, recipe.method, tmp_path / "model")
+    (tmp_path / "model").mkdir()
+    artifact.write(toyed.backbone, recipe.method, tmp_path / "model")
     loaded = artifact.load(tmp_path / "model", recipe.model, recipe.task, recipe.method, recipe.train.seed)
     expected, found = toyed.training.model.state_dict(), loaded.model.state_dict()
     assert set(expected) == set(found)

@@ -18,9 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunesmith.core.errors import RunFolderError
+from tunesmith.core.errors import RunFolderError, UserError
 
 TEMPORARY = ".tmp-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSALS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a disk or a path that the user must mend; any other error is a defect of ours."""
 
 
 def sync(path: Path) -> None:
@@ -52,8 +55,11 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; on success it takes the place of `path`, on failure it is removed."""
+def writing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary folder to fill; on success it becomes `path`, on failure it is removed.
+
+    A `path` that exists and is not empty is refused, unless it is to be replaced.
+    """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
@@ -63,7 +69,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
                 sync(file)
             sync(temporary)
             temporary.chmod(0o755)
-            if path.exists():
+            if replace and path.exists():
                 old = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
                 path.rename(old / path.name)
                 temporary.rename(path)
@@ -107,6 +113,28 @@ def read_json(path: Path) -> Any:
         raise RunFolderError(f"The file {path} is damaged: {error}.") from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever inside finds no sense in the values of a file that was read is damage of that file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"The file {path} is damaged: {error!r}.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse, before any work is done for it, a path that could not be written. Raises RunFolderError."""
+    with _explained(path):
+        path.exists()
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
@@ -124,7 +152,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def explain_disk(error: OSError, path: Path) -> RunFolderError:
     """The message for a write that the system refused."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return RunFolderError(
             f"The disk is full: {path} could not be written.",
             hint="Free some space; what was written before is whole, and `tunesmith resume` goes on from it.",
@@ -143,7 +171,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise explain_disk(error, path) from error
     except Exception as error:
         # safetensors reports the system's refusal as an exception of its own that carries only the text.
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        for number in FULL:
             if f"os error {number}" in str(error):
                 raise explain_disk(OSError(number, os.strerror(number)), path) from error
         raise

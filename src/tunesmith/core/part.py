@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 class Part(BaseModel):
     """Anything that a recipe names: immutable settings, and hooks that do nothing unless a part overrides them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @classmethod
     def word(cls) -> str:

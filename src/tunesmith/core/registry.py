@@ -117,7 +117,10 @@ def spec(part: Part) -> dict[str, Any]:
 def _roots() -> list[tuple[str, Path]]:
     roots = [(OURS, Path(__file__).parent.parent)]
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.value):
-        found = importlib.util.find_spec(point.value)
+        try:
+            found = importlib.util.find_spec(point.value)
+        except ModuleNotFoundError:
+            found = None
         if found is None or not found.submodule_search_locations:
             raise UserError(
                 f"The package '{point.value}', which offers parts to tunesmith, can't be found.",
@@ -129,7 +132,11 @@ def _roots() -> list[tuple[str, Path]]:
 
 def _read(path: Path, module: str) -> Entry | None:
     class_name = "".join(word.capitalize() for word in path.stem.split("_"))
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    try:
+        parsed = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"The file of parts {path} is no Python that can be read: {error}.") from error
+    for node in parsed.body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             sentence = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
             return Entry(path.stem, sentence, module, path, class_name)

@@ -27,7 +27,7 @@ def from_lines(text: Iterator[str], faults: Faults) -> Iterator[Numbered]:
         if line.isspace():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             faults.add(f"line {number}, character {error.colno}: broken JSON: {error.msg}", at=number, hint=LINE_HINT)
             continue

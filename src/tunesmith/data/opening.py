@@ -141,9 +141,10 @@ def _neighbors(path: Path) -> str:
     if not path.parent.is_dir():
         return f"The folder {path.parent} does not exist either."
     names = sorted(item.name for item in path.parent.iterdir())
+    place = "" if path.parent == Path() else f" in {path.parent}"
     close = get_close_matches(path.name, names, n=3, cutoff=0.5)
     if close:
-        return f"Did you mean {' or '.join(close)} in {path.parent}?"
+        return f"Did you mean {' or '.join(close)}{place}?"
     shown = [name for name in names if ending(Path(name))][:10]
     return f"In {path.parent} there are: {', '.join(shown)}." if shown else f"{path.parent} holds no file of rows."
 

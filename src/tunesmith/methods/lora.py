@@ -47,7 +47,10 @@ class LoraLinear(surgery.Wrapper):
         y: Tensor = self.base(x)
         if not self.active:
             return y
-        low = nn.functional.linear(self.dropout(x.to(self.lora_A.dtype)), self.lora_A)  # [batch, time, rank]
+        if not torch.is_autocast_enabled(x.device.type):
+            # A backbone in bfloat16 with matrices in float32; autocast would bring both to one type by itself.
+            x = x.to(self.lora_A.dtype)
+        low = nn.functional.linear(self.dropout(x), self.lora_A)  # [batch, time, rank]
         return y + (self.scale * nn.functional.linear(low, self.lora_B)).to(y.dtype)
 
     def delta(self) -> Tensor:
@@ -132,6 +135,14 @@ class Lora(Method):
                 f"The delta in {folder} doesn't fit: {len(missing)} tensors missing ({missing[:2]}), "
                 f"{len(extra)} not wanted ({extra[:2]}).",
                 hint="Set method.targets to the linears that the delta was made for.",
+            )
+        wrong = [name for name, place in places.items() if place.shape != tensors[name].shape]
+        if wrong:
+            found, wanted = tuple(tensors[wrong[0]].shape), tuple(places[wrong[0]].shape)
+            raise ModelError(
+                f"The delta in {folder} doesn't fit: {wrong[0]} has shape {found}, the model asks for {wanted} "
+                f"({len(wrong)} such tensors).",
+                hint="It was made for another backbone, or for another number of classes.",
             )
         with torch.no_grad():
             for name, place in places.items():

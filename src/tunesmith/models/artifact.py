@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.core.errors import ArtifactError
-from tunesmith.core.files import writing_folder
+from tunesmith.core.errors import ArtifactError, DivergedError
 from tunesmith.core.part import Method, Task
 from tunesmith.core.seeding import generator
 from tunesmith.core.step import Batch
@@ -26,12 +25,11 @@ from tunesmith.models.settings import ModelSettings
 TOLERANCE = 1e-5
 
 
-def save(backbone: Backbone, method: Method, folder: Path) -> None:
-    """Write model or delta, and tokenizer, to `folder`: whole, or not at all."""
+def write(backbone: Backbone, method: Method, folder: Path) -> None:
+    """Write model or delta, and tokenizer, into the empty `folder`."""
     name = MINILM_HUB_NAME if backbone.name == f"{PREFIX}{MINILM}" else backbone.name
-    with writing_folder(folder) as temporary:
-        method.save(backbone.model, temporary, name)
-        backbone.tokenizer.save_pretrained(temporary)
+    method.save(backbone.model, folder, name)
+    backbone.tokenizer.save_pretrained(folder)
 
 
 def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed: int) -> Backbone:
@@ -54,6 +52,15 @@ def outputs(model: PreTrainedModel, batches: Sequence[Batch]) -> list[Tensor]:
     found = [model(**batch.to(device).inputs).logits.float().cpu() for batch in batches]
     model.train(training)
     return found
+
+
+def check_finite(trained: Sequence[Tensor]) -> None:
+    """Refuse to save a model whose outputs are no numbers: its last updates diverged. Raises DivergedError."""
+    if not all(output.isfinite().all() for output in trained):
+        raise DivergedError(
+            "The trained model's outputs are not finite numbers: its last updates diverged. No model is saved.",
+            hint="Start a new run with a lower train.learning_rate (a tenth is a good next try).",
+        )
 
 
 def largest_difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:

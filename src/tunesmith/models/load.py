@@ -6,7 +6,6 @@ does not hold is an error, a missing head is made fresh and said.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError
 from tunesmith.core.notes import note, warn
 from tunesmith.core.seeding import seed_of
-from tunesmith.models import builtin
+from tunesmith.models import builtin, refuse
 from tunesmith.models.settings import ModelSettings
 
 USUAL_LIMIT = 512
@@ -77,27 +75,17 @@ def limit_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub name."""
-    if Path(source).is_dir() and not any((Path(source) / name).exists() for name in _TOKENIZER_FILES):
-        raise ModelError(
-            f"The model folder {source} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)}.",
-            hint="Save the tokenizer beside the model: tokenizer.save_pretrained(folder).",
-        )
+    refuse.no_tokenizer(source)
     try:
         return AutoTokenizer.from_pretrained(source)
     except Exception as error:
-        raise ModelError(f"The tokenizer of {source} can't be loaded: {_first_line(error)}") from error
+        raise refuse.tokenizer_error(source, error) from error
 
 
 def load_whole(folder: Path, auto_class: str) -> PreTrainedModel:
     """A model that was saved whole, head and all; every tensor must be in its file."""
-    _check_folder(folder)
+    refuse.bad_folder(folder)
     return _from_pretrained(str(folder), auto_class, torch.float32, None)[0]
-
-
-_TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model",
-)  # fmt: skip
 
 
 def _source(name: str) -> str | PreTrainedConfig:
@@ -106,36 +94,15 @@ def _source(name: str) -> str | PreTrainedConfig:
         return found if isinstance(found, PreTrainedConfig) else str(found)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        _check_folder(folder)
+        refuse.bad_folder(folder)
         return str(folder)
+    if folder.is_file():
+        raise ModelError(f"The model {name} is a file.", hint="Give the folder that holds config.json and the weights.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(
             f"The model folder {name} does not exist.", hint="Give a folder, a hub name or builtin:minilm."
         )
     return name
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise ModelError(f"The folder {folder} is no model: it has no config.json. It holds: {held}.")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = [path.name for path in folder.glob("*.bin")]
-        told = f" It has {pickled[0]}, which is a pickle and is never read." if pickled else ""
-        raise ModelError(
-            f"The model folder {folder} has no weights: no *.safetensors file.{told}",
-            hint="Save the model again: model.save_pretrained(folder) writes safetensors.",
-        )
-    for path in weights:
-        try:
-            with safe_open(path, framework="pt") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"The weights {path} are damaged: {_first_line(error)} ({path.stat().st_size:,} bytes).",
-                hint="Copy or download the file again.",
-            ) from error
 
 
 def _random(config: PreTrainedConfig, auto_class: str, head: Mapping[str, Any], seed: int) -> PreTrainedModel:
@@ -159,15 +126,8 @@ def _pretrained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
         model, missing = _from_pretrained(source, auto_class, dtype, head)
+    refuse.missing_blocks(source, model, missing)
     fresh_heads = tuple(f"{name}." for name in anatomy.head(model))
-    blocks = tuple(f"{path}." for path in anatomy.stacks(model))
-    lost = [name for name in missing if name.startswith(blocks)]
-    if lost:
-        raise ModelError(
-            f"The weights of {source} don't match its configuration: {len(lost)} tensors of its blocks are missing, "
-            f"{lost[0]} for one.",
-            hint="Check that config.json and the weights belong to the same model.",
-        )
     body = [name for name in missing if not name.startswith(fresh_heads)]
     if body:
         note(f"{source} has no weights for {', '.join(body)}: started fresh.")
@@ -188,44 +148,20 @@ def _from_pretrained(
             ignore_mismatched_sizes=head is not None,
         )  # fmt: skip
     except Exception as error:
-        raise _explained(source, error) from error
+        raise refuse.model_error(source, error) from error
     finally:
         transformers.logging.set_verbosity(quiet)
     wrong = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {dtype}
     if wrong:
         model = model.to(dtype)
-    _refuse_mismatch(source, model, info)
+    refuse.other_shapes(source, model, info["mismatched_keys"])
+    refuse.surplus_blocks(source, model, info["unexpected_keys"])
+    refuse.not_finite(source, model)
     if head is None and info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"The weights in {source} are incomplete: {missing} missing.")
     assert isinstance(model, PreTrainedModel)
     return model, sorted(info["missing_keys"])
-
-
-def _refuse_mismatch(source: str, model: PreTrainedModel, info: Mapping[str, Any]) -> None:
-    heads = tuple(f"{name}." for name in anatomy.head(model))
-    wrong = [key for key in info.get("mismatched_keys", ()) if not key[0].startswith(heads)]
-    if wrong:
-        name, found, expected = wrong[0]
-        raise ModelError(
-            f"The weights of {source} don't match its configuration: {name} has shape {tuple(found)}, "
-            f"the configuration asks for {tuple(expected)} ({len(wrong)} such tensors).",
-            hint="Check that config.json and the weights belong to the same model.",
-        )
-
-
-def _explained(source: str, error: Exception) -> ModelError:
-    text = str(error)
-    if "size mismatch" in text or "ignore_mismatched_sizes" in text or "shape" in text.lower():
-        return ModelError(f"The weights of {source} don't match its configuration: {_first_line(error)}")
-    if Path(source).is_dir():
-        return ModelError(f"The model in {source} can't be loaded: {_first_line(error)}")
-    offline = " The hub is switched off (HF_HUB_OFFLINE)." if os.environ.get("HF_HUB_OFFLINE") else ""
-    return ModelError(
-        f"The model '{source}' is neither a folder here nor can it be fetched from the hub.{offline} "
-        f"({_first_line(error)})",
-        hint="Check the name, go online, give a folder, or use builtin:minilm, which needs no download.",
-    )
 
 
 def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -240,7 +176,3 @@ def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, na
         tokenizer.pad_token = stand_in
     # A decoder's classifier reads the last token that is not padding, and asks the configuration which that is.
     model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]

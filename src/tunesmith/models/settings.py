@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class ModelSettings(BaseModel):
@@ -12,7 +12,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    name: str = "builtin:minilm"
+    name: str = Field("builtin:minilm", min_length=1)
     """A hub name, a folder, or `builtin:` with the name of a model that comes along."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """The type its weights are loaded in; training in lower precision is `train.precision`."""

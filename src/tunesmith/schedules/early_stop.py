@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,8 @@ class EarlyStop(Schedule):
             raise RecipeError(f"early_stop.metric: there is no metric '{name}'. {nearest(name, metrics)}")
         lower = name in ("loss", "rmse") or (name == training.task.metric and not training.task.higher_is_better)
         value = -metrics[name] if lower else metrics[name]
-        if self._best is None or value > self._best + self.margin:
+        # A metric that is not defined (the correlation of a constant answer) is no improvement, not even the first.
+        if not math.isnan(value) and (self._best is None or value > self._best + self.margin):
             self._best, self._waited = value, 0
             training.keep = True
             return

@@ -12,15 +12,17 @@ from tunesmith.core.step import Training
 
 
 def factor(step: int, total: int, warmup: float) -> float:
-    """Share of the peak rate at `step` of `total`: step / w up to w = warmup * total, then (1 + cos(pi p)) / 2.
+    """Share of the peak rate at `step` of `total`: step / w up to w, then (1 + cos(pi p)) / 2.
 
-    p = (step - w) / (total - w) is the progress after the warm-up. Zero at step 0 (where warmup > 0), one at the end of
-    the warm-up, one half midway through the rest, zero after the last step.
+    w = warmup * total, rounded up as in transformers;
+    p = (step - w) / (total - w) is the progress after the warm-up. Zero at step 0 (where warmup > 0), one at the end
+    of the warm-up, one half midway through the rest, zero after the last step.
     """
-    peak = round(warmup * total)
+    peak = math.ceil(warmup * total)
     if step < peak:
         return step / peak
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - peak) / max(1, total - peak))))
+    progress = 1 - max(0, total - step) / max(1, total - peak)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class WarmupCosine(Schedule):

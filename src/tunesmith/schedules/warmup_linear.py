@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
@@ -11,12 +12,12 @@ from tunesmith.core.step import Training
 
 
 def factor(step: int, total: int, warmup: float) -> float:
-    """Share of the peak rate at `step` of `total`: step / w up to w = warmup * total, then (total - step) / (total -
-    w).
+    """Share of the peak rate at `step` of `total`: step / w up to w, then (total - step) / (total - w).
 
-    Zero at step 0 (where warmup > 0), one at the end of the warm-up, zero after the last step.
+    w = warmup * total, rounded up as in transformers. Zero at step 0 (where warmup > 0), one at the end of the warm-up,
+    zero after the last step.
     """
-    peak = round(warmup * total)
+    peak = math.ceil(warmup * total)
     if step < peak:
         return step / peak
     return max(0.0, (total - step) / max(1, total - peak))

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import Dataset
 
-from tunesmith.core.column import Row
+from tunesmith.core import document
+from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, RunFolderError, raise_faults
-from tunesmith.core.files import read_json, writing_folder
+from tunesmith.core.files import check_writable, read_json, reading, writing_folder
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models import artifact
 from tunesmith.models.load import Backbone
-from tunesmith.recipe import Recipe, from_values
+from tunesmith.recipe import Recipe, resolve
 from tunesmith.train import precision
 
 MODEL, RECIPE, TASK, PROBE = "model", "recipe.yaml", "task.json", "probe.json"
@@ -41,6 +41,8 @@ class Session:
 
         Raises DataError with all faults: a row without a needed column, a blank text.
         """
+        if isinstance(rows, str | Mapping):
+            raise DataError("One row alone was given.", hint="Give a list of texts or rows: predict([row]).")
         checked = self._checked(list(rows))
         if not checked:
             return []
@@ -49,7 +51,14 @@ class Session:
         return [{key: value for key, value in line.items() if key not in checked[0]} for line in lines]
 
     def predict_file(self, path: Path, out: Path | None, each: Callable[[dict[str, Any]], object]) -> int:
-        """Answer every row of a file: as JSON Lines in `out`, or one by one to `each`; returns the number of rows."""
+        """Answer every row of a file: as JSON Lines in `out`, or one by one to `each`; returns the number of rows.
+
+        A file that is there already is never written over: that raises RunFolderError.
+        """
+        if out is not None:
+            check_writable(out)
+            if out.exists():
+                raise RunFolderError(f"{out} exists: it is not touched.", hint="Give another name with --out.")
         table = read(path, self.recipe.task.columns(), need_targets=False)
         self.predictor.predict(table.rows, out=out, each=each)
         return len(table.rows)
@@ -59,8 +68,9 @@ class Session:
 
         The outputs are compared before anything is written: a difference raises ArtifactError.
         """
-        if out.exists() and any(out.iterdir()):
-            raise RunFolderError(f"The folder {out} exists and is not empty.", hint="Give another one with --out.")
+        check_writable(out)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunFolderError(f"{out} exists and is not an empty folder.", hint="Give another one with --out.")
         batches = self.probe()
         before = artifact.outputs(self.backbone.model, batches)
         self.recipe.method.merge(self.backbone.model)
@@ -81,11 +91,15 @@ class Session:
         checked = []
         for number, row in enumerate(rows):
             values = {columns[0].role: row} if isinstance(row, str) else row
+            if not isinstance(values, Mapping):
+                faults.append(f"row {number}: is neither a text nor a mapping of columns but {row!r}")
+                continue
             found: Row = {}
             for column in columns:
-                name = column.name if column.name is not None and column.name in values else column.role
-                if name not in values:
-                    faults.append(f"row {number}: has no '{column.name or column.role}' (it has {', '.join(values)})")
+                name = _key(column, values)
+                if name is None:
+                    has = ", ".join(map(str, values)) or "nothing"
+                    faults.append(f"row {number}: has no '{column.name or column.role}' (it has {has})")
                     continue
                 try:
                     found[column.role] = column.parse(values[name])
@@ -94,6 +108,15 @@ class Session:
             checked.append(found)
         raise_faults(DataError, "The rows can't be predicted:", faults)
         return checked
+
+
+def _key(column: Column, row: Mapping[str, Any]) -> str | None:
+    """The key that plays the column's role in a row: the recipe's name, the role's own, or else a likely one."""
+    wanted = [column.name or column.role, column.role, *(() if column.name else column.likely)]
+    lower = {str(key).lower(): key for key in reversed(list(row))}
+    return next((name for name in wanted if name in row), None) or next(
+        (lower[name.lower()] for name in wanted if name.lower() in lower), None
+    )
 
 
 def probe_batches(recipe: Recipe, backbone: Backbone, rows: list[Row]) -> list[Any]:
@@ -108,12 +131,10 @@ def read_recipe(folder: Path) -> Recipe:
     if not path.is_file():
         told = "does not exist" if not folder.exists() else "is not a run: it has no recipe.yaml"
         raise RunFolderError(f"The folder {folder} {told}.", hint="Give the folder that `tunesmith train` named.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"The file {path} is damaged: {error}.") from None
-    recipe = from_values(values)
-    recipe.task.restore(read_json(folder / TASK))
+    recipe = resolve(document.read(path), str(path))
+    state = read_json(folder / TASK)
+    with reading(folder / TASK):
+        recipe.task.restore(state)
     return recipe
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -10,12 +11,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field, PrivateAttr
-from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.core import column, tokens
+from tunesmith.core import agreement, column, tokens
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, RecipeError, nearest
 from tunesmith.core.panel import Bars, Cell, Heatmap, Panel, Table
@@ -181,16 +182,13 @@ class Classify(Task):
         micro F1.
         """
         if self.several:
-            return {
-                "accuracy": float((truths == answers).all(axis=1).mean()),
-                "micro_f1": float(f1_score(truths, answers, average="micro", zero_division=0)),
-                "macro_f1": float(f1_score(truths, answers, average="macro", zero_division=0)),
-            }
-        present = np.unique(truths)
+            micro, macro = agreement.set_f1(truths, answers)
+            return {"accuracy": float((truths == answers).all(axis=1).mean()), "micro_f1": micro, "macro_f1": macro}
+        matrix = agreement.confusion(truths, answers, len(self._classes))
         return {
             "accuracy": float((truths == answers).mean()),
-            "macro_f1": float(f1_score(truths, answers, labels=present, average="macro", zero_division=0)),
-            "matthews": float(matthews_corrcoef(truths, answers)),
+            "macro_f1": agreement.macro_f1(matrix),
+            "matthews": agreement.matthews(matrix),
         }
 
     def constant(self) -> tuple[str, Any]:
@@ -215,7 +213,7 @@ class Classify(Task):
         if self.several:
             found.append(Bars("F1 a class", self._classes, {"F1": [float(value) for value in f1]}, y="F1"))
         elif len(self._classes) <= DRAWN_CLASSES:
-            matrix = confusion_matrix(truths, answers, labels=labels).tolist()
+            matrix = agreement.confusion(truths, answers, len(self._classes)).tolist()
             found.append(
                 Heatmap(
                     "Confusion matrix",
@@ -272,8 +270,9 @@ class Classify(Task):
 
 
 def _natural(name: str) -> tuple[float, str]:
-    # Classes that are numbers stand in their order: 2 before 10.
+    # Classes that are numbers stand in their order: 2 before 10. Words such as "nan" are none, though float reads them.
     try:
-        return float(name), name
+        value = float(name)
     except ValueError:
-        return float("inf"), name
+        value = math.inf
+    return (value, name) if math.isfinite(value) else (math.inf, name)

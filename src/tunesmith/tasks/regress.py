@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field, PrivateAttr
-from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.core import column, tokens
+from tunesmith.core import agreement, column, tokens
 from tunesmith.core.column import Column, Row
 from tunesmith.core.panel import Panel, Points
 from tunesmith.core.part import Task
@@ -55,11 +54,11 @@ class Regress(Task):
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-        """A column named like a score that holds numbers; a second text where one is named like it."""
+        """A column named like a score that mostly holds numbers; a second text where one is named like it."""
         lower = {name.lower(): name for name in names}
         score = next((lower[name] for name in SCORE_NAMES if name in lower), None)
         text = next((lower[name] for name in TEXT_NAMES if name in lower and lower[name] != score), None)
-        if score is None or text is None or not all(_is_number(row.get(score)) for row in rows):
+        if score is None or text is None or 2 * sum(_is_number(row.get(score)) for row in rows) <= len(rows):
             return None
         pair = next((lower[name] for name in PAIR_NAMES if name in lower), None)
         return {key: value for key, value in {"text": text, "pair": pair, "score": score}.items() if value}
@@ -123,11 +122,9 @@ class Regress(Task):
         """Pearson's and Spearman's correlation, root of the mean squared error, and share of variance explained."""
         spread = float(((truths - truths.mean()) ** 2).mean())
         error = float(((truths - answers) ** 2).mean())
-        # A correlation with a constant is not defined.
-        defined = len(truths) > 1 and bool(np.ptp(truths) > 0) and bool(np.ptp(answers) > 0)
         return {
-            "pearson": float(pearsonr(truths, answers).statistic) if defined else float("nan"),
-            "spearman": float(spearmanr(truths, answers).statistic) if defined else float("nan"),
+            "pearson": agreement.pearson(truths, answers),
+            "spearman": agreement.spearman(truths, answers),
             "rmse": error**0.5,
             "r2": 1 - error / spread if spread else float("nan"),
         }

@@ -1,10 +1,9 @@
 """How rows become device batches: shuffled, grouped by length, cut into updates and micro-batches.
 
 The order of an epoch is a function of seed and epoch alone, so that a run can go on from any update without replaying.
-Rows are shuffled, cut into pools of POOL updates, sorted by length inside each pool, cut into updates, and the
-updates are
-shuffled: rows of like length meet, so that little is padded, and the order stays random. Lengths are the rows' sizes in
-characters, which need no tokenizer.
+Rows are shuffled, cut into pools (at least SHARES, of at most POOL updates), sorted by length inside each pool, cut
+into updates, and the updates are shuffled: rows of like length meet, so that little is padded, and the order stays
+random. Lengths are the rows' sizes in characters, which need no tokenizer.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from tunesmith.core.seeding import seed_of
 from tunesmith.core.step import Batch, Update
 
 POOL = 50
+SHARES = 4
 
 
 def order(lengths: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
@@ -32,8 +32,10 @@ def order(lengths: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
     draw = np.random.default_rng(seed)
     shuffled = draw.permutation(len(lengths))
     updates = []
-    for start in range(0, len(shuffled), POOL * size):
-        pool = shuffled[start : start + POOL * size]
+    # Length often tells of the label: in small data, pools must stay small or every epoch would have the same batches.
+    width = size * max(1, min(POOL, len(lengths) // (size * SHARES)))
+    for start in range(0, len(shuffled), width):
+        pool = shuffled[start : start + width]
         pool = pool[np.argsort(-lengths[pool], kind="stable")]
         updates += [pool[at : at + size] for at in range(0, len(pool), size)]
     places = draw.permutation(len(updates))

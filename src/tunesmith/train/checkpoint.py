@@ -25,7 +25,6 @@ from tunesmith.core.part import Part
 from tunesmith.core.step import Training
 
 KEPT = 2
-BEST = "best"
 TENSORS, STATE, CHECKSUMS = "tensors.safetensors", "state.json", "checksums.json"
 
 
@@ -55,14 +54,17 @@ def save(folder: Path, training: Training, parts: Sequence[Part], extra: dict[st
         tensors |= {f"parts.{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         values[name] = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
     path = folder / f"step-{training.step:08d}"
-    with writing_folder(path) as temporary:
+    with writing_folder(path, replace=True) as temporary:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / TENSORS)
         write_json(
             temporary / STATE,
             {"step": training.step, "total_steps": training.total_steps, "groups": groups, "parts": values, **extra},
         )
         write_json(temporary / CHECKSUMS, {name: sha256(temporary / name) for name in (TENSORS, STATE)})
-    for old in found(folder)[:-KEPT]:
+    # What no checkpoint can refer to any more goes, and not before: a kill at any moment leaves what a resume needs.
+    kept = found(folder)[-KEPT:]
+    best = {json.loads((one / STATE).read_text(encoding="utf-8")).get("best") for one in kept if not _damage(one)}
+    for old in [*found(folder)[:-KEPT], *[one for one in folder.glob("best-*") if one.name not in best]]:
         shutil.rmtree(old)
     return path
 
@@ -110,16 +112,18 @@ def load(path: Path, training: Training, parts: Sequence[Part]) -> dict[str, Any
     return state
 
 
-def save_best(folder: Path, training: Training) -> None:
-    """Keep the weights of this moment as the best so far."""
-    with writing_folder(folder / BEST) as temporary:
+def save_best(folder: Path, training: Training) -> str:
+    """Keep the weights of this moment as the best so far; returns the name by which they are restored."""
+    name = f"best-{training.step:08d}"
+    with writing_folder(folder / name, replace=True) as temporary:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(training.model).items()}
         save_file(tensors, temporary / TENSORS)
+    return name
 
 
-def restore_best(folder: Path, model: nn.Module) -> None:
+def restore_best(folder: Path, name: str, model: nn.Module) -> None:
     """Put the best weights back."""
-    restore_weights(model, load_file(folder / BEST / TENSORS))
+    restore_weights(model, load_file(folder / name / TENSORS))
 
 
 def _named(parts: Sequence[Part]) -> list[tuple[str, Part]]:

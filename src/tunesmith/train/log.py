@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +48,26 @@ class Log:
         self._updates += 1
         self._examples += examples
 
-    def step(self, **values: Any) -> dict[str, float]:
-        """Write the means since the last such line, and start anew; returns the mean losses."""
+    def step(self, **values: Any) -> None:
+        """Write the means since the last such line, with examples and seconds of training, and start anew."""
         means = {name: value / self._updates for name, value in self._sums.items()}
-        rate = self._examples / max(1e-9, time.perf_counter() - self._since)
-        self.write("step", loss=sum(means.values()), losses=means, examples_per_second=rate, **values)
+        seconds = max(1e-9, time.perf_counter() - self._since)
+        cost = {"examples": self._examples, "seconds": seconds, "examples_per_second": self._examples / seconds}
+        self.write("step", loss=sum(means.values()), losses=means, **cost, **values)
         self.restart()
-        return means
 
     def restart(self) -> None:
         """Start the running means and the clock anew."""
         self._sums.clear()
         self._updates = self._examples = 0
         self._since = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside the block the clock of the training stands still."""
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
 
     def forget_after(self, step: int) -> None:
         """Remove the lines of steps after `step`, which a resumed run writes again."""

@@ -48,12 +48,12 @@ def train(  # noqa: C901 - one page on purpose
 ) -> bool:
     """Train `training.model` to its end; returns False when the user interrupted it, after a checkpoint.
 
-    Goes on from the last whole checkpoint where there is one. Raises DivergedError when a loss is not finite, before
-    the weights are touched.
+    Goes on from the last whole checkpoint where there is one. Raises DivergedError when a loss or a gradient is not
+    finite, before the weights are touched.
     """
     model, task, optimizer, log = training.model, training.task, training.optimizer, outside.log
     evaluate_every = settings.evaluate_every or batches.updates_an_epoch
-    best = False
+    best = ""
 
     # 1. Parts set up on the modified model, then take back their state.
     for part in parts:
@@ -98,10 +98,12 @@ def train(  # noqa: C901 - one page on purpose
             for name, term in terms.items():
                 losses[name] += term.item()
             if not math.isfinite(total.item()):
-                raise _diverged(training, update, batches, losses)
+                raise _diverged("loss", training, update, batches, losses)
             # 4. Backward; gradients add up over the micro-batches.
             accelerator.backward(total)
         norm = accelerator.clip_grad_norm_(_gradients(training), settings.clip)
+        if accelerator.scaler is None and norm is not None and not math.isfinite(norm):
+            raise _diverged("gradient", training, update, batches, losses)
         stepper.step()
         training.step += 1
         # In float16 a step whose gradients overflow is left out: nothing may act on it.
@@ -121,7 +123,8 @@ def train(  # noqa: C901 - one page on purpose
             note(f"{batches.cut:,} of {len(batches.rows):,} training examples are longer than the limit and were cut.")
         due = training.step % evaluate_every == 0 or last
         if due:
-            metrics = outside.evaluate()
+            with log.paused():
+                metrics = outside.evaluate()
             prepared.train()
             if metrics:
                 log.write(
@@ -130,23 +133,22 @@ def train(  # noqa: C901 - one page on purpose
                 for part in parts:
                     part.after_eval(training, metrics)
             if training.keep:
-                checkpoint.save_best(outside.checkpoints, training)
-                best, training.keep = True, False
-            log.restart()
+                best, training.keep = checkpoint.save_best(outside.checkpoints, training), False
         if settings.checkpoint_every is not None:
             due = training.step % settings.checkpoint_every == 0 or last
         elif time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
             due = True
         interrupted = outside.interrupted()
         if due or interrupted or training.stop:
-            save()
+            with log.paused():
+                save()
             saved_at = time.perf_counter()
         if interrupted and not last and not training.stop:
             return False
 
     # 6. The best weights, if a part kept some.
     if best:
-        checkpoint.restore_best(outside.checkpoints, model)
+        checkpoint.restore_best(outside.checkpoints, best, model)
         note("The weights of the best evaluation are restored.")
     if training.stop:
         note(f"Stopped after {training.step} of {training.total_steps} updates: {training.stop}.")
@@ -159,20 +161,23 @@ def _gradients(training: Training) -> list[torch.nn.Parameter]:
     return [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
 
 
-def _diverged(training: Training, update: Update, batches: Batches, losses: Mapping[str, float]) -> DivergedError:
+def _diverged(
+    what: str, training: Training, update: Update, batches: Batches, losses: Mapping[str, float]
+) -> DivergedError:
     rows = [row for batch in update.batches for row in batch.rows]
     named = ", ".join(f"{name} {value}" for name, value in losses.items())
     rate = training.optimizer.param_groups[0]["lr"]
     bad = [name for name, parameter in training.model.named_parameters() if not parameter.isfinite().all()]
-    if bad:
-        cause = f"weights are no longer numbers ({bad[0]} for one): the learning rate {rate:g} is too high"
-    elif training.step == 0:
+    if training.step == 0:
         cause = "the untrained model already gives it: its weights or these rows hold extreme values"
+    elif bad:
+        cause = f"weights are no longer numbers ({bad[0]} for one): the learning rate {rate:g} is too high"
     else:
         cause = f"the learning rate {rate:g} is too high, or these rows hold extreme values"
     where = batches.lines(rows[:8])
     return DivergedError(
-        f"The loss is not a finite number at step {training.step + 1} ({named}). The batch's rows: {where}. "
+        f"The {what} is not a finite number at step {training.step + 1} (loss: {named}). The batch's rows: {where}. "
         f"Likely: {cause}.",
-        hint="Lower train.learning_rate (a tenth is a good next try), or set train.precision to float32.",
+        hint="Start a new run with a lower train.learning_rate (a tenth is a good next try), or with train.precision "
+        "float32.",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.train.settings import TrainSettings
@@ -45,6 +46,8 @@ def choose_precision(wanted: str, device: str) -> str:
 
 def accelerator(settings: TrainSettings) -> Accelerator:
     """An accelerator for one process, with deterministic kernels. Several processes raise RecipeError."""
+    # accelerate keeps one state a process, and refuses another precision or device than its first.
+    AcceleratorState._reset_state(reset_partial_state=True)
     made = Accelerator(mixed_precision=ACCELERATE_NAMES[settings.precision], cpu=settings.device == "cpu")
     if made.num_processes > 1:
         raise RecipeError(

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class TrainSettings(BaseModel):
     """How the weights are trained, whatever the task and method."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     epochs: float = Field(3.0, gt=0)
     """Passes over the training split; may be a fraction."""

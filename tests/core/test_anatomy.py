@@ -1,0 +1,138 @@
+"""Where backbones keep their parts, on five families: found by structure, checked against names written here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+from transformers.pytorch_utils import Conv1D
+
+from tests import toy
+from tunesmith.core import anatomy
+
+TINY = ["tiny-bert", "tiny-gpt2", "tiny-llama", "tiny-t5"]
+
+
+def model(name: str) -> Any:
+    if name == "distilbert":
+        config = DistilBertConfig(vocab_size=20, dim=8, hidden_dim=16, n_layers=3, n_heads=2)
+        return DistilBertForSequenceClassification(config)
+    if name == "roberta":
+        sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
+        return RobertaForSequenceClassification(RobertaConfig(vocab_size=20, num_hidden_layers=3, **sizes))
+    return toy.prepared({"model": f"builtin:{name}"}).training.model
+
+
+@pytest.mark.parametrize(
+    ("name", "heads", "stacks"),
+    [
+        ("tiny-bert", ["classifier"], {"bert.encoder.layer": 2}),
+        ("tiny-gpt2", ["score"], {"transformer.h": 2}),
+        ("tiny-llama", ["score"], {"model.layers": 2}),
+        ("tiny-t5", ["classification_head"], {"transformer.encoder.block": 2, "transformer.decoder.block": 2}),
+        ("distilbert", ["pre_classifier", "classifier"], {"distilbert.transformer.layer": 3}),
+        ("roberta", ["classifier"], {"roberta.encoder.layer": 3}),
+    ],
+)
+def test_heads_and_stacks(name: str, heads: list[str], stacks: dict[str, int]) -> None:
+    found = model(name)
+    assert list(anatomy.head(found)) == heads
+    assert {path: len(blocks) for path, blocks in anatomy.stacks(found).items()} == stacks
+    # A bare backbone has no head, and its stacks have no prefix.
+    body = anatomy.backbone(found)
+    assert body is found.base_model and anatomy.head(body) == {}
+    assert [len(blocks) for blocks in anatomy.stacks(body).values()] == list(stacks.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "linears", "query_and_value"),
+    [
+        ("tiny-bert", 2 * 6, ["attention.self.query", "attention.self.value"]),
+        ("tiny-gpt2", 2 * 4, ["attn.c_attn"]),
+        ("tiny-llama", 2 * 7, ["self_attn.q_proj", "self_attn.v_proj"]),
+        ("distilbert", 3 * 6, ["attention.q_lin", "attention.v_lin"]),
+        ("roberta", 3 * 6, ["attention.self.query", "attention.self.value"]),
+    ],
+)
+def test_linears_of_the_blocks(name: str, linears: int, query_and_value: list[str]) -> None:
+    found = model(name)
+    ((stack, blocks),) = anatomy.stacks(found).items()
+    chosen = anatomy.query_and_value(found)
+    assert list(chosen) == [f"{stack}.{n}.{path}" for n in range(len(blocks)) for path in query_and_value]
+    assert len(anatomy.linears(found)) == linears
+    assert all(found.get_submodule(path) is module for path, module in anatomy.linears(found).items())
+    assert all(path.startswith(f"{stack}.") for path in anatomy.linears(found))
+
+
+def test_linears_of_an_encoder_decoder() -> None:
+    found = model("tiny-t5")
+    # Two encoder blocks with one attention of four and a feed-forward of two, two decoder blocks with two attentions.
+    assert len(anatomy.linears(found)) == 2 * (4 + 2) + 2 * (4 + 4 + 2)
+    assert len(anatomy.query_and_value(found)) == 2 * 2 + 2 * 4
+    assert not any("classification_head" in path for path in anatomy.linears(found))
+
+
+def test_linears_of_a_bare_backbone_have_no_prefix() -> None:
+    body = model("tiny-bert").base_model
+    assert all(body.get_submodule(path) is module for path, module in anatomy.linears(body).items())
+    assert len(anatomy.linears(body)) == 12
+
+
+def test_features_are_in_and_out() -> None:
+    assert anatomy.features(nn.Linear(3, 5)) == (3, 5)
+    assert anatomy.features(Conv1D(5, 3)) == (3, 5)
+
+
+@pytest.mark.parametrize(("name", "norms"), [("tiny-bert", 5), ("tiny-gpt2", 5), ("tiny-llama", 5), ("distilbert", 7)])
+def test_norms_are_found_by_type(name: str, norms: int) -> None:
+    # Two a block, and one at the embeddings or at the end.
+    assert len(anatomy.norms(model(name))) == norms
+
+
+@pytest.mark.parametrize("name", [*TINY, "distilbert", "roberta"])
+def test_biases_and_norms_are_not_decayed(name: str) -> None:
+    found = model(name)
+    # In these models they are the parameters of one dimension.
+    assert anatomy.undecayed(found) == {path for path, parameter in found.named_parameters() if parameter.dim() < 2}
+
+
+def test_a_bias_that_is_a_matrix_is_no_weight() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(2, 2))
+            self.weight = nn.Parameter(torch.zeros(2))
+
+    assert anatomy.undecayed(nn.Sequential(Shifted())) == {"0.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [
+        ("tiny-bert", 128),
+        ("tiny-gpt2", 128),
+        ("tiny-llama", 128),
+        ("tiny-t5", None),  # relative positions have no end
+        ("distilbert", 512),
+        ("roberta", 510),  # 512 places, of which it counts from the padding index (1) on
+    ],
+)
+def test_positions(name: str, positions: int | None) -> None:
+    assert anatomy.positions(model(name)) == positions
+
+
+def test_the_longest_sequence_of_roberta_goes_through() -> None:
+    found = model("roberta")
+    longest = anatomy.positions(found)
+    assert longest is not None
+    found(input_ids=torch.full((1, longest), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        found(input_ids=torch.full((1, longest + 1), 5))

@@ -1,0 +1,89 @@
+"""Modules: replaced, frozen, switched off, merged, counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tunesmith.core import surgery
+
+
+class Doubled(surgery.Wrapper):
+    """Gives twice what its base gives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.base(x)
+        return 2 * found if self.active else found
+
+    def merged(self) -> nn.Module:
+        plain = nn.Linear(self.weight.shape[1], self.weight.shape[0])
+        plain.weight.data = 2 * self.weight
+        assert self.bias is not None
+        plain.bias.data = 2 * self.bias
+        return plain
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
+
+
+def test_a_module_is_replaced_at_any_depth() -> None:
+    made = model()
+    inner, outer = nn.Linear(3, 5), nn.Linear(3, 3)
+    surgery.replace(made, "1.0", inner)
+    surgery.replace(made, "0", outer)
+    assert made[1][0] is inner and made[0] is outer
+
+
+def test_a_wrapper_shows_the_weights_of_its_base() -> None:
+    base = nn.Linear(3, 2)
+    wrapper = Doubled(base)
+    assert wrapper.weight is base.weight and wrapper.bias is base.bias
+    assert [name for name, _ in wrapper.named_parameters()] == ["base.weight", "base.bias"]
+
+
+def test_wrappers_are_found_and_merged_by_their_path() -> None:
+    made, x = model(), torch.randn(4, 3)
+    surgery.replace(made, "1.0", Doubled(made[1][0]))
+    assert list(surgery.wrappers(made)) == ["1.0"]
+    attached = made(x)
+    surgery.merge(made)
+    assert not surgery.wrappers(made) and type(made[1][0]) is nn.Linear
+    assert torch.allclose(made(x), attached)
+
+
+def test_switched_off_every_wrapper_is_its_base() -> None:
+    made, x = model(), torch.randn(4, 3)
+    before = made(x)
+    for path in ("0", "1.0"):
+        surgery.replace(made, path, Doubled(made.get_submodule(path)))
+    made[0].active = False
+    attached = made(x)
+    with pytest.raises(KeyError), surgery.switched_off(made):
+        assert torch.equal(made(x), before)
+        raise KeyError
+    # Each is again as it was: one was off before.
+    assert torch.equal(made(x), attached) and not torch.equal(attached, before)
+    assert (made[0].active, made[1][0].active) == (False, True)
+
+
+def test_freezing_and_thawing() -> None:
+    made = model()
+    surgery.freeze(made)
+    assert surgery.trained(made) == {}
+    surgery.thaw(made[1])
+    assert list(surgery.trained(made)) == ["1.0.weight", "1.0.bias"]
+
+
+def test_parameters_are_counted_tied_ones_once() -> None:
+    made = nn.ModuleDict({"a": nn.Linear(3, 4, bias=False), "b": nn.Linear(3, 4, bias=False), "c": nn.Linear(4, 2)})
+    assert surgery.count(made) == (12 + 12 + 10, 34)
+    made["b"].weight = made["a"].weight
+    surgery.freeze(made["c"])
+    assert surgery.count(made) == (12, 22)
+
+
+def test_a_wrapper_must_say_how_it_is_merged() -> None:
+    with pytest.raises(NotImplementedError):
+        surgery.Wrapper(nn.Linear(1, 1)).merged()

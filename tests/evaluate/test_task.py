@@ -1,0 +1,91 @@
+"""The suite of every run: the model beside its baselines, with intervals, and its worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from tunesmith.core.panel import Result, Table
+from tunesmith.core.part import Finished, Predictions
+from tunesmith.evaluate.task import SHOWN_MISTAKES, Task
+from tunesmith.tasks.classify import Classify
+from tunesmith.tasks.regress import Regress
+
+LABELS = ["a"] * 50 + ["b"] * 30
+
+
+def measured(
+    answers: np.ndarray, untrained: np.ndarray, splits: tuple[str, ...] = ("test",), labels: Any = None
+) -> Result:
+    labels = labels or LABELS
+    if isinstance(labels[0], str):
+        task: Any = Classify()
+        task.learn({"label": label} for label in labels)
+        rows = [{"text": f"text {n}", "label": label} for n, label in enumerate(labels)]
+    else:
+        task = Regress()
+        task.learn({"score": score} for score in labels)
+        rows = [{"text": f"text {n}", "score": score} for n, score in enumerate(labels)]
+    confidences = np.linspace(0.5, 1, len(rows))
+
+    def of(answers: np.ndarray) -> Callable[[str], Predictions]:
+        return lambda split: Predictions(answers, confidences, 0.5)
+
+    return Task().measure(
+        Finished(
+            task=task,
+            splits={name: Dataset.from_list(rows) for name in splits},
+            predict=of(answers),
+            untrained=of(untrained),
+            lines=lambda split, places: [{**rows[n], "prediction": "x", "scores": {}} for n in places],
+            seed=0,
+        )
+    )
+
+
+def values(result: Result, metric: str, split: str = "test") -> dict[str, float]:
+    return {one.subject: one.value for one in result.figures if (one.name, one.split) == (metric, split)}
+
+
+def test_the_model_stands_beside_the_constant_and_the_untrained_one() -> None:
+    truths = np.array([0] * 50 + [1] * 30)
+    answers = truths.copy()
+    answers[:8] = 1
+    result = measured(answers, 1 - truths)
+    assert values(result, "accuracy") == {"model": 72 / 80, "most frequent class": 50 / 80, "untrained head": 0.0}
+    assert values(result, "matthews")["most frequent class"] == 0.0
+    model = next(one for one in result.figures if one.name == "accuracy" and one.subject == "model")
+    assert model.low is not None and model.high is not None
+    # The binomial interval: 0.9 ± 1.96 sqrt(0.9 * 0.1 / 80).
+    assert (model.low, model.high) == pytest.approx((0.834, 0.966), abs=0.02)
+
+
+def test_every_split_has_figures_and_the_test_split_panels() -> None:
+    truths = np.array([0] * 50 + [1] * 30)
+    both = measured(1 - truths, truths, splits=("validation", "test"))
+    assert {one.split for one in both.figures} == {"validation", "test"}
+    assert both.panels[-1].title == "Worst mistakes on the test split"
+    assert measured(1 - truths, truths, splits=("validation",)).panels[-1].title.endswith("validation split")
+    assert measured(truths, truths, splits=()).as_json() == {"figures": [], "panels": []}
+
+
+def test_the_worst_mistakes_come_first() -> None:
+    truths = np.array([0] * 50 + [1] * 30)
+    table = measured(1 - truths, truths).panels[-1]
+    assert isinstance(table, Table)
+    assert table.columns == ["text", "label", "prediction"] and len(table.rows) == SHOWN_MISTAKES
+    assert [row[0] for row in table.rows[:2]] == ["text 79", "text 78"]
+    assert not any("mistakes" in panel.title for panel in measured(truths, truths).panels)
+
+
+def test_figures_that_are_not_defined_are_left_out() -> None:
+    scores = [float(n) for n in range(40)]
+    result = measured(np.array(scores) + 1, np.zeros(40), labels=scores)
+    assert set(values(result, "pearson")) == {"model"}
+    assert values(result, "rmse")["model"] == pytest.approx(1.0)
+    assert values(result, "r2")["mean score"] == pytest.approx(0.0)
+    assert all(one.low is None or one.low <= one.value + 1e-9 for one in result.figures)

@@ -1,0 +1,116 @@
+"""Batches: every row once an epoch, in an order that seed and epoch alone decide, with little padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from tests import toy
+from tunesmith.train import batches
+from tunesmith.train.batches import Batches, order
+
+
+def stream(count: int = 22, seed: int = 0, **train: int) -> Batches:
+    return toy.prepared({"train": {"seed": seed, **train}}, count=count).batches
+
+
+def numbers(stream: Batches, start: int, updates: int) -> list[list[int]]:
+    found = stream.stream(start)
+    return [[row for batch in next(found).batches for row in batch.rows] for _ in range(updates)]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 8), (7, 8), (8, 8), (9, 8), (1000, 8), (1003, 1)])
+def test_every_row_once_and_updates_full(rows: int, size: int) -> None:
+    lengths = np.random.default_rng(1).integers(1, 500, rows)
+    updates = order(lengths, size, seed=3)
+    assert sorted(np.concatenate(updates).tolist()) == list(range(rows))
+    sizes = sorted(len(update) for update in updates)
+    assert sizes[1:] == [size] * (len(sizes) - 1) and len(updates) == -(-rows // size)
+
+
+def test_the_longest_rows_come_first() -> None:
+    lengths = np.random.default_rng(1).permutation(5000)
+    for seed in range(5):
+        assert lengths[order(lengths, 16, seed)[0]].max() == 4999
+
+
+def test_the_order_is_that_of_the_seed() -> None:
+    lengths = np.random.default_rng(1).integers(1, 500, 300)
+    first, same, other = (np.concatenate(order(lengths, 8, seed)).tolist() for seed in (1, 1, 2))
+    assert first == same
+    assert first != other
+
+
+def test_the_order_stays_random() -> None:
+    # Apart from the first update, the length of an update tells nothing about its place.
+    lengths = np.random.default_rng(1).integers(1, 500, 64 * 200)
+    means = [lengths[update].mean() for update in order(lengths, 64, seed=0)[1:]]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.25
+    # And rows that stand together in one epoch do not in the next.
+    first, second = (order(lengths, 64, seed) for seed in (0, 1))
+    assert len(set(first[5].tolist()) & set(second[5].tolist())) < 10
+
+
+def padding(updates: list[np.ndarray], lengths: np.ndarray) -> float:
+    padded = sum(lengths[update].max() * len(update) for update in updates)
+    return 1 - lengths.sum() / padded
+
+
+def test_little_is_padded() -> None:
+    lengths = np.random.default_rng(1).lognormal(4, 0.8, 10_000).astype(int) + 1
+    shuffled = np.random.default_rng(2).permutation(len(lengths))
+    random_share = padding([shuffled[at : at + 32] for at in range(0, len(lengths), 32)], lengths)
+    assert random_share > 0.6
+    assert padding(order(lengths, 32, seed=0), lengths) < 0.3 * random_share
+
+
+@pytest.mark.parametrize(("size", "micro"), [(8, 8), (8, 4), (8, 1)])
+def test_the_stream_gives_every_row_once_an_epoch(size: int, micro: int) -> None:
+    made = stream(batch_size=size, micro_batch_size=micro)
+    assert made.updates_an_epoch == 3
+    for epoch in range(2):
+        rows = [row for update in numbers(made, 3 * epoch, 3) for row in update]
+        assert sorted(rows) == list(range(22))
+    update = next(made.stream(0))
+    assert [len(batch.rows) for batch in update.batches] in ([micro] * (size // micro), [min(micro, 6), 6 - micro])
+
+
+def test_the_stream_goes_on_from_any_update() -> None:
+    made = stream()
+    whole = numbers(made, 0, 14)
+    assert numbers(stream(), 0, 14) == whole
+    for start in (1, 5, 6, 7, 11):
+        assert numbers(stream(), start, 14 - start) == whole[start:]
+    assert numbers(stream(seed=1), 0, 14) != whole
+    assert numbers(made, 0, 6) != numbers(made, 6, 6)
+
+
+def test_micro_batches_are_the_rows_of_the_whole_batch() -> None:
+    assert numbers(stream(batch_size=8, micro_batch_size=2), 0, 6) == numbers(stream(batch_size=8), 0, 6)
+
+
+def test_the_epoch_is_told_as_a_fraction() -> None:
+    found = stream(batch_size=8).stream(0)
+    assert [next(found).epoch for _ in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3])
+
+
+def test_pools_keep_memory_of_length_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With a pool of one update nothing is sorted across updates.
+    lengths = np.arange(1000)
+    monkeypatch.setattr(batches, "POOL", 1)
+    assert padding(order(lengths + 1, 10, seed=0), lengths + 1) > 0.3
+
+
+def test_texts_that_are_cut_are_counted_once() -> None:
+    rows = Dataset.from_list([{"text": "x" * (300 if n % 2 else 3), "label": "ab"[n % 2], "line": n} for n in range(8)])
+    made = toy.prepared({"task": {"name": "classify", "max_length": 16}}, rows=rows).batches
+    numbers(made, 0, 5)
+    assert made.cut == 4
+
+
+def test_rows_are_named_by_their_lines() -> None:
+    made = stream(count=8)
+    assert made.lines([3, 0]) == "line 5, line 2"
+    without = Dataset.from_list([{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
+    assert toy.prepared({}, rows=without).batches.lines([1]) == "row 1"
