@@ -1,8 +1,10 @@
 """Quality, time and memory beside transformers' Trainer (and peft): `python benchmarks/quality_vs_trainer.py`.
 
 SST-2, TREC, MRPC and STS-B with builtin:minilm, full and LoRA, at most 2,000 training rows, 3 seeds. Both sides get
-the same rows, epochs, batch size, rate, schedule, decay, clipping, precision and length grouping; every run is a
-process of its own, the two sides in turn. The table is written as it grows.
+the same rows, epochs, batch size, rate, schedule, decay, clipping and precision; and, a seed, the same start of what is
+fresh, the same batches in the same order and the same dropout, so that the difference is that of the trainers and not
+of luck (a seed more or less moves these scores by several points). Every run is a process of its own, the two sides in
+turn. The table is written as it grows.
 
 Data: folders sst2, trec, mrpc, stsb of JSON Lines files (`text` or `sentence1` and `sentence2`; `label` or `score`),
 below --data. Options: --rows, --seeds, --tasks, --out, --device.
@@ -78,6 +80,7 @@ def ours(case: Case) -> dict[str, float]:
         "task": {"name": "regress" if one.target == "score" else "classify", **columns},
         "data": {"train": case.train, "validation": None, "test": case.test, "leaks": "keep", "near_duplicates": False},
         "method": {"name": "lora", "rank": RANK, "alpha": float(ALPHA)} if case.method == "lora" else case.method,
+        "evaluate": [],
         "schedules": [{"name": "warmup_linear", "warmup": WARMUP}],
         "train": {
             "epochs": float(EPOCHS),
@@ -89,48 +92,63 @@ def ours(case: Case) -> dict[str, float]:
         },
     }
     with tempfile.TemporaryDirectory() as folder:
-        done = run.start(recipe.from_values(values), Path(folder) / "run").evaluation
-    figures = done["suites"]["task"]["figures"]
-    found = next(f["value"] for f in figures if f["subject"] == "model" and f["name"] == one.metric)
-    return {"score": 100 * found, "seconds": done["cost"]["seconds"], "peak": done["cost"]["peak_memory_bytes"]}
+        done = run.start(recipe.from_values(values), Path(folder) / "run")
+        lines = [json.loads(line) for line in (done.folder / "predictions" / "test.jsonl").open(encoding="utf-8")]
+        cost = done.evaluation["cost"]
+    score = points(one, [line[one.target] for line in lines], [line["prediction"] for line in lines])
+    return {"score": score, "seconds": cost["seconds"], "peak": cost["peak_memory_bytes"]}
+
+
+def points(one: Set, truths: list[Any], answers: list[Any]) -> float:
+    """The metric of a data set, times 100."""
+    if one.metric == "accuracy":
+        return 100 * statistics.mean(truth == answer for truth, answer in zip(truths, answers, strict=True))
+    return 100 * statistics.correlation(truths, answers)
 
 
 def trainer(case: Case) -> dict[str, float]:
     """transformers' Trainer, with peft for LoRA, at the same settings."""
-    import numpy as np
     import torch
     import transformers
     from datasets import Dataset
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+    from torch.utils.data import SequentialSampler
 
+    from tunesmith.core.seeding import seed_of
     from tunesmith.models import builtin
     from tunesmith.train.precision import choose_precision
 
+    class Paired(transformers.Trainer):  # type: ignore[misc]
+        """Trainer on rows in the order they have; dropout starts at the case's seed, as ours does."""
+
+        def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+            return SequentialSampler(self.train_dataset)
+
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if self.state.global_step == 0:
+                torch.manual_seed(case.seed)
+            return super().training_step(*args, **kwargs)
+
     one = SETS[case.task]
     source = str(builtin.find("minilm"))
-    splits = {name: [json.loads(line) for line in Path(path).read_text().split("\n") if line] for name, path in
-              (("train", case.train), ("test", case.test))}  # fmt: skip
+    splits = {name: read(path) for name, path in (("train", case.train), ("test", case.test))}
     names = sorted({row["label"] for row in splits["train"]}) if one.target == "label" else []
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    scale = scale_of(splits["train"]) if not names else (0.0, 1.0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
 
     def encoded(rows: list[dict[str, Any]]) -> Dataset:
         found = tokenizer(*[[row[text] for row in rows] for text in one.texts], truncation=True, max_length=512)
-        truths = [names.index(row["label"]) if names else float(row["score"]) for row in rows]
+        truths = [names.index(row["label"]) if names else (row["score"] - scale[0]) / scale[1] for row in rows]
         return Dataset.from_dict({**found, "labels": truths})
 
-    torch.manual_seed(case.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(names) or 1, dtype=torch.float32)
-    if case.method == "lora":
-        import peft
-
-        model = peft.get_peft_model(
-            model, peft.LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"])
-        )
-    precision = choose_precision("auto", "cuda" if case.device == "cuda" else "cpu")
+    torch.manual_seed(seed_of(case.seed, "head"))
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        source, num_labels=len(names) or 1, dtype=torch.float32
+    )
+    model = adapted(model, case.seed) if case.method == "lora" else model
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
             folder,
-            num_train_epochs=EPOCHS,
+            num_train_epochs=1,
             per_device_train_batch_size=BATCH,
             per_device_eval_batch_size=64,
             learning_rate=RATES[case.method],
@@ -139,26 +157,69 @@ def trainer(case: Case) -> dict[str, float]:
             max_grad_norm=1.0,
             lr_scheduler_type="linear",
             optim="adamw_torch_fused",
-            train_sampling_strategy="group_by_length",
-            bf16=precision == "bfloat16",
+            bf16=choose_precision("auto", case.device) == "bfloat16",
             use_cpu=case.device == "cpu",
             seed=case.seed,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
         )
-        train, test = encoded(splits["train"]), encoded(splits["test"])
-        collate = DataCollatorWithPadding(tokenizer)
-        worker = transformers.Trainer(model, arguments, train_dataset=train, data_collator=collate)
+        train, test = encoded(in_our_order(splits["train"], one, case.seed)), encoded(splits["test"])
+        collate = transformers.DataCollatorWithPadding(tokenizer)
+        worker = Paired(model, arguments, train_dataset=train, data_collator=collate)
         began = time.perf_counter()
         worker.train()
         seconds = time.perf_counter() - began
-        # With length grouping Trainer predicts in another order than the rows': its own labels go along.
-        predicted = worker.predict(test)
-    logits, truths = predicted.predictions, predicted.label_ids
-    score = float((logits.argmax(-1) == truths).mean()) if names else float(np.corrcoef(logits[:, 0], truths)[0, 1])
-    peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else _resident()
-    return {"score": 100 * score, "seconds": seconds, "peak": peak}
+        peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else _resident()
+        logits = worker.predict(test).predictions
+    answers = [names[place] for place in logits.argmax(-1)] if names else logits[:, 0].tolist()
+    score = points(one, [row[one.target] for row in splits["test"]], answers)
+    return {"score": score, "seconds": seconds, "peak": peak}
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
+
+
+def scale_of(rows: list[dict[str, Any]]) -> tuple[float, float]:
+    """Mean and standard deviation of the scores: both sides learn the standardised ones."""
+    scores = [row["score"] for row in rows]
+    return statistics.mean(scores), statistics.pstdev(scores)
+
+
+def in_our_order(rows: list[dict[str, Any]], one: Set, seed: int) -> list[dict[str, Any]]:
+    """The rows of all epochs, one after the other, in the batches of our loop (whole ones: `cut` sees to that)."""
+    import numpy as np
+
+    from tunesmith.core.seeding import seed_of
+    from tunesmith.train.batches import order
+
+    sizes = np.array([sum(len(row[text]) for text in one.texts) for row in rows])
+    orders = [order(sizes, BATCH, seed_of(seed, f"order {epoch}")) for epoch in range(EPOCHS)]
+    return [rows[place] for updates in orders for update in updates for place in update]
+
+
+def adapted(model: Any, seed: int) -> Any:
+    """The model with peft's LoRA, its matrices started as ours."""
+    import copy
+
+    import peft
+    import torch
+
+    from tunesmith.core import registry, surgery
+    from tunesmith.core.seeding import generator
+
+    twin = copy.deepcopy(model)
+    registry.build("methods", {"name": "lora", "rank": RANK, "alpha": float(ALPHA)}).modify(
+        twin, generator(seed, "lora")
+    )
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"])
+    theirs = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for path, wrapper in surgery.wrappers(twin).items():
+            theirs.get_submodule(f"base_model.model.{path}").lora_A["default"].weight.copy_(wrapper.lora_A)
+    return theirs
 
 
 def _resident() -> int:
@@ -178,10 +239,13 @@ def run_case(case: Case) -> dict[str, float]:
 
 
 def cut(source: Path, rows: int, out: Path) -> Path:
-    """At most `rows` rows of a file, drawn once with a fixed seed: the same for both sides and every seed."""
+    """At most `rows` rows of a file, drawn once with a fixed seed: the same for both sides and every seed.
+
+    Their number is one of whole batches: Trainer, which gets all epochs in a row, can have no short one in the middle.
+    """
     lines = [line for line in source.read_text(encoding="utf-8").split("\n") if line]
     random.Random(0).shuffle(lines)
-    out.write_text("\n".join(lines[:rows]) + "\n", encoding="utf-8")
+    out.write_text("\n".join(lines[: min(rows, len(lines)) // BATCH * BATCH]) + "\n", encoding="utf-8")
     return out
 
 
@@ -195,8 +259,8 @@ def table(found: dict[tuple[str, str], dict[str, list[dict[str, float]]]], optio
         f"{', '.join(map(str, range(options.seeds)))}; scores on the whole test split: accuracy in percent, for STS-B "
         "Pearson's correlation times 100.",
         "Mean and standard deviation over seeds; seconds of training, and peak memory of the process (on a GPU: of "
-        "its memory), as medians. Trainer runs with bf16, length grouping and the fused optimizer, as tunesmith does "
-        "by itself.",
+        "its memory), as medians. Both sides train in bfloat16 on the same batches of like length, with the fused "
+        "optimizer, from the same start and with the same dropout.",
         "",
         "| data | method | ours | Trainer | difference | seconds, ours | Trainer | ratio | peak MB, ours | Trainer "
         "| pairs |",

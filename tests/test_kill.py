@@ -10,20 +10,25 @@ import yaml
 ROOT = Path(__file__).parent.parent
 KILLS = 20
 
-RECIPE = {
-    "model": "builtin:tiny-bert",
-    "task": {"name": "classify", "text": "text", "label": "intent"},
-    "data": {"train": str(ROOT / "examples" / "messages.csv"), "validation": 0.1, "test": 0.2},
-    "regularizers": ["l2_sp"],
-    "schedules": ["warmup_linear", {"name": "early_stop", "patience": 9}],
-    "train": {"epochs": 5, "evaluate_every": 10, "checkpoint_every": 3, "learning_rate": 0.001, "precision": "float32"},
-}
+ROWS = 150
+
+TRAIN = {"steps": 30, "evaluate_every": 8, "checkpoint_every": 3, "learning_rate": 0.001, "precision": "float32"}
 
 
 def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
-    command = [sys.executable, str(Path(__file__).parent / "kill_run.py"), str(recipe), str(tmp_path), str(KILLS)]
+    messages = (ROOT / "examples" / "messages.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "messages.csv").write_text("\n".join(messages[: ROWS + 1]) + "\n", encoding="utf-8")
+    recipe = {
+        "model": "builtin:tiny-bert",
+        "task": {"name": "classify", "text": "text", "label": "intent"},
+        "data": {"train": str(tmp_path / "messages.csv"), "validation": 0.2, "test": 0.2},
+        "regularizers": ["l2_sp"],
+        "schedules": ["warmup_linear", {"name": "early_stop", "patience": 9}],
+        "train": TRAIN,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    program = Path(__file__).parent / "kill_run.py"
+    command = [sys.executable, str(program), str(tmp_path / "recipe.yaml"), str(tmp_path), str(KILLS)]
     environment = {**os.environ, "TUNESMITH_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -111,10 +111,10 @@ def save(toy: Prepared, folder: Path) -> Path:
 
 
 def write_csv(path: Path, count: int = 48) -> Path:
-    """A file of texts whose last word is their class, in columns that a task finds by itself."""
+    """A file of texts whose first word is their class, in columns that a task finds by itself."""
     names = [CLASSES[number % len(CLASSES)] for number in range(count)]
     words = [" ".join(WORDS[(number * 3 + i * i) % 16] for i in range(number % 7 + 2)) for number in range(count)]
-    lines = [f"{text} {number} {name},{name}" for number, (text, name) in enumerate(zip(words, names, strict=True))]
+    lines = [f"{name} {text} {number},{name}" for number, (text, name) in enumerate(zip(words, names, strict=True))]
     path.write_text("\n".join(["text,label", *lines, ""]), encoding="utf-8")
     return path
 
@@ -125,7 +125,7 @@ def run(folder: Path, **overrides: Any) -> Path:
         "model": "builtin:tiny-bert",
         "data": {"train": str(write_csv(folder / "rows.csv")), "validation": 0.2, "test": 0.2},
         **overrides,
-        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 0.01, "device": "cpu", "precision": "float32"}
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "device": "cpu", "precision": "float32"}
         | overrides.get("train", {}),
     }
     return api.train(values, out=folder / "run").folder

@@ -7,20 +7,42 @@ tunesmith.load(run.folder).predict(["Where is my order?"])
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.lazy import Lazy
 from tunesmith.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from tunesmith import api
-else:
-    api = Lazy("tunesmith.api")
+    from tunesmith.api import load, resume, train
 
 __all__ = ["__version__", "load", "resume", "train"]
 
+_api: Any = Lazy("tunesmith.api")
 
-def __getattr__(name: str) -> object:
-    if name in ("train", "load", "resume"):
-        return getattr(api, name)
-    raise AttributeError(f"module 'tunesmith' has no attribute '{name}'")
+
+class _Package(ModuleType):
+    """This package: its words are functions that load the rest when they are first used.
+
+    As a property, `train` stays the function also when the folder of that name is imported.
+    """
+
+    @property
+    def train(self) -> Any:
+        return _api.train
+
+    @train.setter
+    def train(self, folder: ModuleType) -> None:
+        pass
+
+    @property
+    def resume(self) -> Any:
+        return _api.resume
+
+    @property
+    def load(self) -> Any:
+        return _api.load
+
+
+sys.modules[__name__].__class__ = _Package

@@ -14,9 +14,9 @@ from pydantic import PrivateAttr
 
 from tunesmith import prepare, run
 from tunesmith.core import surgery
+from tunesmith.core.column import Row
 from tunesmith.core.panel import Cell, Panel, Result, Table
 from tunesmith.core.part import Part
-from tunesmith.core.rows import take
 from tunesmith.core.step import Training
 from tunesmith.data.load import load as load_data
 from tunesmith.models.load import Backbone
@@ -25,7 +25,6 @@ from tunesmith.train import loop
 from tunesmith.train.log import Log
 
 SHOWN = 3
-SAMPLED = 2000
 TIMED = 2
 
 
@@ -65,11 +64,14 @@ def check(recipe: Recipe) -> Checked:
     prepare.check_fit(recipe, splits)
     prepare.learn(recipe, splits)
     prepared = prepare.prepare(recipe, splits)
-    sample = take(splits.train, _spread(len(splits.train)))
-    examples = recipe.task.encode(sample, prepared.backbone.tokenizer, prepared.backbone.limit)
+    sample, examples = prepare.sample(prepared)
     lengths = np.array([len(example["input_ids"]) for example in examples])
     cut = sum(bool(example["cut"]) for example in examples)
-    panels = [*splits.panels, _seen(prepared.backbone, examples), _cuts(prepared.backbone, sample, examples)]
+    panels = [
+        *splits.panels,
+        _seen(recipe, prepared.backbone, sample, examples),
+        _cuts(prepared.backbone, sample, examples),
+    ]
     trains, every = surgery.count(prepared.backbone.model)
     facts = {
         "trained_parameters": trains,
@@ -102,19 +104,14 @@ def _timed(prepared: prepare.Prepared) -> dict[str, float]:
     }
 
 
-def _spread(rows: int) -> list[int]:
-    """At most SAMPLED places, spread evenly over the rows."""
-    return [int(place) for place in np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED)).astype(int))]
-
-
-def _seen(backbone: Backbone, examples: Sequence[dict[str, Any]]) -> Table:
+def _seen(recipe: Recipe, backbone: Backbone, sample: Sequence[Row], examples: Sequence[dict[str, Any]]) -> Table:
+    targets = [column.role for column in recipe.task.columns() if column.target]
     rows: list[list[Cell]] = [
-        [len(example["input_ids"]), str(example.get("target")), _decoded(backbone, example["input_ids"])]
-        for example in examples[:SHOWN]
+        [len(example["input_ids"]), *[str(row[role]) for role in targets], _decoded(backbone, example["input_ids"])]
+        for row, example in list(zip(sample, examples, strict=True))[:SHOWN]
     ]
-    return Table(
-        "What the model sees", ["tokens", "target", "decoded"], rows, "Decoded from the token ids, special tokens too."
-    )
+    told = "Decoded from the token ids, special tokens too."
+    return Table("What the model sees", ["tokens", *targets, "decoded"], rows, told)
 
 
 def _cuts(backbone: Backbone, sample: Sequence[dict[str, Any]], examples: Sequence[dict[str, Any]]) -> Table:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,12 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from tunesmith.core import surgery
+from tunesmith.core.column import Row
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.notes import note
+from tunesmith.core.panel import Bars
 from tunesmith.core.part import Part
-from tunesmith.core.rows import BLOCK, Rows, each
+from tunesmith.core.rows import BLOCK, Rows, each, take
 from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
 from tunesmith.data.load import Splits
@@ -25,6 +28,8 @@ from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.train import optimizer, precision
 from tunesmith.train.batches import Batches
+
+SAMPLED = 2000
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,25 @@ def load_backbone(recipe: Recipe) -> Backbone:
 def learn(recipe: Recipe, splits: Splits) -> None:
     """Let the task learn its classes or scale from the training split."""
     recipe.task.learn(each(splits.train))
+
+
+def sample(prepared: Prepared) -> tuple[list[Row], list[dict[str, Any]]]:
+    """At most SAMPLED training rows, spread evenly over the split, and their examples as the model sees them."""
+    rows, backbone = prepared.batches.rows, prepared.backbone
+    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
+    found = take(rows, [int(place) for place in places])
+    return found, prepared.recipe.task.encode(found, backbone.tokenizer, backbone.limit)
+
+
+def lengths(prepared: Prepared) -> Bars:
+    """How many examples have how many tokens, in a sample of the training split."""
+    _, examples = sample(prepared)
+    tokens = np.array([len(example["input_ids"]) for example in examples])
+    counts, edges = np.histogram(tokens, bins=min(30, int(np.ptp(tokens)) + 1))
+    labels = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]
+    cut = sum(bool(example["cut"]) for example in examples)
+    note = f"{len(examples):,} training examples; {cut:,} of them are longer than the limit and are cut."
+    return Bars("Tokens of an example", labels, {"examples": [float(count) for count in counts]}, note=note)
 
 
 def sizes(rows: Rows, recipe: Recipe) -> np.ndarray:

@@ -17,7 +17,8 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -38,10 +39,11 @@ from tunesmith.core.files import (
     write_text,
     writing_folder,
 )
-from tunesmith.core.notes import listening, note
+from tunesmith.core.notes import listening, note, warn
 from tunesmith.core.panel import Result
 from tunesmith.core.registry import spec
 from tunesmith.core.rows import each, take
+from tunesmith.data import sources
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
 from tunesmith.evaluate.predict import Predictor
@@ -60,6 +62,7 @@ from tunesmith.version import VERSION
 ENVIRONMENT, DATA, METRICS, LOCK = "environment.json", "data.json", "metrics.jsonl", ".lock"
 CHECKPOINTS, PREDICTIONS, PROOF = "checkpoints", "predictions", "proof.json"
 PROBED = 16
+HARDLY = 0.95
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
@@ -91,9 +94,10 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         prepare.check_fit(recipe, splits)
         prepare.learn(recipe, splits)
         prepared = prepare.prepare(recipe, splits)
+        recipe = replace(recipe, data=sources.absolute(recipe.data))
         with writing_folder(folder) as temporary:
             write_json(temporary / TASK, recipe.task.state())
-            write_json(temporary / DATA, Result([], splits.panels).as_json())
+            write_json(temporary / DATA, Result([], [*splits.panels, prepare.lengths(prepared)]).as_json())
             write_json(temporary / ENVIRONMENT, _environment(recipe, splits))
             write_json(temporary / PROBE, _probe(recipe, splits))
             write_text(temporary / RECIPE, recipe.text())
@@ -120,12 +124,13 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     log = Log(folder / METRICS, watch)
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)
+    _judge(log)
     loaded = _save(folder, prepared)
     for text in notes:
         log.write("note", text=text)
     _measure(folder, prepared, loaded, splits)
-    for best in (folder / CHECKPOINTS).glob("best-*"):
-        shutil.rmtree(best)
+    # Nothing is left to resume: the model is saved and proven.
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     page.write(folder)
     return Run(folder, True)
 
@@ -147,6 +152,15 @@ def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -
         )  # fmt: skip
     log.write("memory", step=prepared.training.step, peak_bytes=peak_memory())
     return ended
+
+
+def _judge(log: Log) -> None:
+    """Say when the training loss hardly fell, or rose: the rate or the length of the training is wrong."""
+    losses = [line["loss"] for line in lines(log.path) if line["event"] == "step"]
+    if len(losses) > 1 and losses[-1] > HARDLY * losses[0]:
+        change = "hardly fell" if losses[-1] <= losses[0] else "rose"
+        cure = "train longer (train.epochs), or raise" if losses[-1] <= losses[0] else "lower"
+        warn(f"The training loss {change}, from {losses[0]:.3g} to {losses[-1]:.3g}: {cure} train.learning_rate.")
 
 
 def _save(folder: Path, prepared: prepare.Prepared) -> Backbone:
@@ -269,13 +283,11 @@ def _new_folder(recipe: Recipe, out: str | Path | None) -> Path:
     return folder
 
 
-def _locked(folder: Path) -> FileLock:
+def _locked(folder: Path) -> AbstractContextManager[object]:
     """A lock that the system lets go when its holder dies. A folder in use raises RunFolderError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
-        lock.release()
+        return FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout:
         raise RunFolderError(
             f"Another process is writing to the run {folder}.", hint="Wait for it to end, or stop it."
@@ -284,4 +296,3 @@ def _locked(folder: Path) -> FileLock:
         raise RunFolderError(
             f"The folder {folder} can't be written to: {error.strerror}.", hint="Give another folder with --out."
         ) from None
-    return lock

@@ -251,14 +251,14 @@ def test_unfinished_run_answers_nothing_yet(desk: Desk, rows: Path) -> None:
 def test_data_that_changed_since(desk: Desk, rows: Path) -> None:
     stopped(desk)
     rows.write_text(ROWS + "a fine thing more,good\n")
-    says = "The data changed since the run run began: rows.csv."
+    says = f"The data changed since the run run began: {rows.resolve()}."
     desk.refused("resume", "run", says=says, hint="Put the file back as it was")
 
 
 def test_data_that_is_gone(desk: Desk, rows: Path) -> None:
     stopped(desk)
     rows.unlink()
-    desk.refused("resume", "run", says="There is no file rows.csv.")
+    desk.refused("resume", "run", says=f"There is no file {rows.resolve()}.")
 
 
 def test_damaged_checkpoint_gives_way_to_the_one_before(desk: Desk, rows: Path) -> None:

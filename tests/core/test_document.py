@@ -34,15 +34,15 @@ def test_values_and_places(tmp_path: Path) -> None:
         "task": {"name": "classify"},
         "schedules": ["warmup_linear", {"name": "early_stop", "patience": 3}],
     }
-    assert found.place(("model",)) == "line 2: "
-    assert found.place(("task", "name")) == "line 4: "
-    assert found.place(("schedules", 1, "patience")) == "line 8: "
+    assert found.place(("model",)) == "line 2"
+    assert found.place(("task", "name")) == "line 4"
+    assert found.place(("schedules", 1, "patience")) == "line 8"
 
 
 def test_a_path_that_is_not_there_has_the_place_above_it(tmp_path: Path) -> None:
     found = read(write(tmp_path, TEXT))
-    assert found.place(("task", "label")) == "line 3: "
-    assert found.place(("schedules", 0, "warmup")) == "line 6: "
+    assert found.place(("task", "label")) == "line 3"
+    assert found.place(("schedules", 0, "warmup")) == "line 6"
     assert found.place(("train", "epochs")) == ""
 
 

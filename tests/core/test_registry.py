@@ -67,9 +67,8 @@ def test_building_from_a_name_or_a_mapping() -> None:
     part = registry.build("methods", {"name": "lora", "rank": 4})
     assert isinstance(part, Lora) and part.rank == 4
     assert registry.build("methods", "lora") == Lora()
-    assert registry.spec(part) == {
-        "name": "lora", "rank": 4, "alpha": 16.0, "dropout": 0.0, "targets": "attention",
-    }  # fmt: skip
+    assert registry.spec(part) == {"name": "lora", **Lora(rank=4).model_dump()}
+    assert registry.spec(registry.build("schedules", "early_stop"))["patience"] == 2
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:

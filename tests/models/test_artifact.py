@@ -45,7 +45,7 @@ def test_a_difference_is_measured_against_the_size_of_the_outputs(size: float, d
     if fine:
         assert artifact.prove(trained, loaded, "The model") == pytest.approx(difference)
     else:
-        with pytest.raises(ArtifactError, match="The model gives other outputs.*differ by up to 2e-05"):
+        with pytest.raises(ArtifactError, match=r"The model gives other outputs.*differ by up to 2e-05"):
             artifact.prove(trained, loaded, "The model")
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import toy
-from tunesmith.core import surgery
+from tunesmith.core import registry, surgery
 from tunesmith.core.errors import ArtifactError, DataError, RunFolderError
 from tunesmith.core.files import write_json
+from tunesmith.core.part import Task
 from tunesmith.serve import session
 from tunesmith.serve.session import Session
 
-TEXTS = ["amber basil no", "cedar yes", "delta ember maybe"]
+TEXTS = ["no amber basil", "yes cedar", "maybe delta ember"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,10 @@ def loaded(lora_run: Path) -> Session:
 
 def test_texts_and_rows_are_answered_alike(loaded: Session) -> None:
     answers = loaded.predict(TEXTS)
-    assert [answer["prediction"] for answer in answers] == ["no", "yes", "maybe"]
+    logits = toy.logits(loaded.backbone.model, loaded.backbone.tokenizer, TEXTS)
+    for answer, scores in zip(answers, logits.softmax(dim=-1).tolist(), strict=True):
+        assert answer["scores"] == pytest.approx(dict(zip(["maybe", "no", "yes"], scores, strict=True)), abs=1e-5)
+        assert answer["confidence"] == max(answer["scores"].values()) == answer["scores"][answer["prediction"]]
     assert all(set(answer) == {"prediction", "confidence", "scores"} for answer in answers)
     assert loaded.predict([{"text": text, "other": 3} for text in TEXTS]) == answers
     assert loaded.predict(text for text in TEXTS) == answers
@@ -67,21 +72,21 @@ def test_one_row_alone_is_refused(loaded: Session, rows: Any) -> None:
 @pytest.mark.parametrize(
     ("named", "row"),
     [
-        ({"text": "Message"}, {"Message": "amber yes"}),
-        ({"text": "Message"}, {"text": "amber yes"}),
-        ({}, {"message": "amber yes"}),
-        ({}, {"Message": "amber yes", "text": "cedar yes"}),
+        ("Note", {"Note": "amber", "text": "x"}),
+        ("Note", {"text": "amber"}),
+        ("Note", {"note": "amber"}),
+        (None, {"message": "amber", "note": "x"}),
+        (None, {"Sentence": "amber"}),
+        (None, {"Message": "x", "text": "amber"}),
     ],
 )
-def test_rows_have_the_columns_of_the_training_file(named: dict[str, str], row: dict[str, str], lora_run: Path) -> None:
-    recipe = lora_run / session.RECIPE
-    read = session.read_recipe(lora_run)
-    task = read.task.model_copy(update={"text": named.get("text")})
-    task.restore(read.task.state())
-    found = session.load(lora_run, "cpu")
-    changed = Session(found.folder, type(read)(**{**vars(found.recipe), "task": task}), found.backbone)
-    assert changed.predict([row])[0]["prediction"] == "yes"
-    assert recipe.is_file()
+def test_rows_have_the_columns_of_the_training_file(named: str | None, row: dict[str, str], loaded: Session) -> None:
+    task = registry.build("tasks", {"name": "classify", "text": named})
+    task.restore(loaded.recipe.task.state())
+    changed = replace(loaded, recipe=replace(loaded.recipe, task=cast(Task, task)))
+    assert changed.predict([row]) == loaded.predict(["amber"]) != loaded.predict(["x"])
+    with pytest.raises(DataError, match=f"has no '{named or 'text'}'"):
+        changed.predict([{"number": "amber"}])
 
 
 def test_a_file_is_answered_row_by_row(loaded: Session, tmp_path: Path) -> None:
@@ -111,13 +116,16 @@ def test_merged_it_is_a_plain_model_with_the_same_answers(lora_run: Path, tmp_pa
     (tmp_path / "empty").mkdir()
     assert found.merge(tmp_path / "empty") <= 1e-5
     assert (plain(tmp_path / "empty")(TEXTS) - expected).abs().max() <= 1e-5
-    assert [answer["prediction"] for answer in found.predict(TEXTS)] == ["no", "yes", "maybe"]
+    assert not surgery.wrappers(found.backbone.model) and len(found.predict(TEXTS)) == 3
 
 
 def test_a_full_training_is_a_plain_model_from_the_start(full_run: Path, tmp_path: Path) -> None:
     found = session.load(full_run, "cpu")
     expected = toy.logits(found.backbone.model, found.backbone.tokenizer, TEXTS)
     assert torch.equal(plain(full_run / session.MODEL)(TEXTS), expected)
+    names = ["maybe", "no", "yes"]
+    answers = [names[number] for number in expected.argmax(dim=-1).tolist()]
+    assert [answer["prediction"] for answer in found.predict(TEXTS)] == answers
     assert found.merge(tmp_path / "merged") == 0.0
 
 

@@ -248,7 +248,8 @@ def test_a_part_with_random_numbers_of_its_own_shifts_no_other(method: str, tmp_
 def test_a_loss_that_is_no_number_stops_before_weights_are_touched(value: float | None, tmp_path: Path) -> None:
     # The sixth micro-batch is the second of the third update's two: its first has given gradients already.
     train = {"steps": 5, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 0.01}
-    toyed, watch = watched({"train": train})
+    schedule = {"name": "warmup_linear", "warmup": 0.0}
+    toyed, watch = watched({"train": train, "schedules": [schedule]})
     toyed.recipe.schedules.append(Poison.model_construct(at=6, value=value))
     stream = toyed.batches.stream(2)
     rows = [row for batch in next(stream).batches for row in batch.rows]

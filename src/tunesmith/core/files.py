@@ -67,6 +67,8 @@ def writing_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             yield temporary
             for file in temporary.rglob("*"):
                 sync(file)
+                # Some libraries write files that only their owner may read.
+                file.chmod(0o755 if file.is_dir() else 0o644)
             sync(temporary)
             temporary.chmod(0o755)
             if replace and path.exists():

@@ -28,10 +28,24 @@ class _Listener(logging.Handler):
         self.texts.append(record.getMessage())
 
 
+class _Once(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in self._said
+        self._said.add(text)
+        return new
+
+
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """Collect every note said inside the block."""
+    """Collect every note said inside the block; a text that was said in it already is not said again."""
     listener = _Listener()
+    once = _Once()
+    LOGGER.addFilter(once)
     LOGGER.addHandler(listener)
     before = LOGGER.level
     LOGGER.setLevel(logging.INFO)
@@ -39,4 +53,5 @@ def listening() -> Iterator[list[str]]:
         yield listener.texts
     finally:
         LOGGER.removeHandler(listener)
+        LOGGER.removeFilter(once)
         LOGGER.setLevel(before)

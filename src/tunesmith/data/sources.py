@@ -44,6 +44,13 @@ def resolve(settings: DataSettings) -> DataSettings:
     return DataSettings.model_validate({**settings.model_dump(), **changed})
 
 
+def absolute(settings: DataSettings) -> DataSettings:
+    """Settings that name files by their whole paths, so that a run goes on from any folder."""
+    found = resolve(settings)
+    paths = {split: str(path.resolve()) for split, path in files_of(found).items()}
+    return DataSettings.model_validate({**found.model_dump(), **paths})
+
+
 def training_file(path: Path) -> Path:
     """The file itself, or the training file of a folder; raise DataError if there is none."""
     return Path(resolve(DataSettings(train=str(path))).train).expanduser()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -19,6 +20,7 @@ from tunesmith.core import anatomy, surgery
 from tunesmith.core.errors import ModelError
 from tunesmith.core.files import read_json, write_json
 from tunesmith.core.part import Method
+from tunesmith.core.step import Training
 
 PREFIX = "base_model.model."
 WEIGHTS = "adapter_model.safetensors"
@@ -89,6 +91,9 @@ class Lora(Method):
     whole path.
     """
 
+    start: str | None = None
+    """Folder of a LoRA delta in peft's layout, of the same rank, alpha and targets, to start from."""
+
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Freeze the backbone and wrap the chosen linears; targets that match nothing raise ModelError."""
         chosen = self._chosen(model)
@@ -98,6 +103,11 @@ class Lora(Method):
         for path, linear in chosen.items():
             scale = self.alpha / self.rank
             surgery.replace(model, path, LoraLinear(linear, self.rank, scale, self.dropout, generator))
+
+    def setup(self, training: Training) -> None:
+        """Take the delta to start from, where the recipe names one."""
+        if self.start is not None:
+            self.load(training.model, Path(self.start))
 
     def expected(self, model: nn.Module) -> int:
         """Sum of r (in + out), and the head."""
@@ -117,8 +127,7 @@ class Lora(Method):
         """Read peft's two files into the wrapped model; tensors that are missing or of another shape raise
         ModelError.
         """
-        tensors = load_file(folder / WEIGHTS)
-        config = read_json(folder / CONFIG)
+        tensors, config = _read(folder)
         other = [name for name in NOT_PLAIN if config.get(name)]
         if other or config["r"] != self.rank or config["lora_alpha"] != self.alpha:
             told = f" and {', '.join(other)}, which plain LoRA has not" if other else ""
@@ -188,6 +197,16 @@ class Lora(Method):
             "use_rslora": False,
             "use_dora": False,
         }
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    lacking = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
+    if lacking:
+        raise ModelError(f"The folder {folder} is no LoRA delta: it has no {' and no '.join(lacking)}.")
+    try:
+        return load_file(folder / WEIGHTS), read_json(folder / CONFIG)
+    except SafetensorError as error:
+        raise ModelError(f"The delta {folder / WEIGHTS} is damaged: {error}.", hint="Copy the file again.") from error
 
 
 def _head_tensors(model: nn.Module) -> dict[str, Tensor]:

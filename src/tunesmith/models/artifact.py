@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -27,6 +28,7 @@ TOLERANCE = 1e-5
 
 def write(backbone: Backbone, method: Method, folder: Path) -> None:
     """Write model or delta, and tokenizer, into the empty `folder`."""
+    transformers.logging.disable_progress_bar()
     name = MINILM_HUB_NAME if backbone.name == f"{PREFIX}{MINILM}" else backbone.name
     method.save(backbone.model, folder, name)
     backbone.tokenizer.save_pretrained(folder)

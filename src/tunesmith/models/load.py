@@ -77,7 +77,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub name."""
     refuse.no_tokenizer(source)
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise refuse.tokenizer_error(source, error) from error
 
@@ -141,11 +141,11 @@ def _from_pretrained(
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source, **(head or {}))
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **(head or {}))
         # A head of another size in the file (a model tuned for another task) is made fresh, as the task needs it.
         model, info = getattr(transformers, auto_class).from_pretrained(
             source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=head is not None,
+            ignore_mismatched_sizes=head is not None, trust_remote_code=False,
         )  # fmt: skip
     except Exception as error:
         raise refuse.model_error(source, error) from error

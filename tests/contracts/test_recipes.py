@@ -1,0 +1,56 @@
+"""Every recipe in recipes/ runs: a few steps on a tiny model, from its file to its report."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tunesmith
+from tunesmith import recipe, run
+from tunesmith.evaluate import stats
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+TINY = [
+    "model.name=builtin:tiny-bert",
+    "train.steps=3",
+    "train.batch_size=8",
+    "train.device=cpu",
+    "train.precision=float32",
+]
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+    assert [path for path in (ROOT / "recipes").iterdir() if path not in RECIPES] == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_says_what_it_is_for(path: Path) -> None:
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    assert first.startswith("# ") and first.endswith(".") and len(first) > 40
+    assert any(line and not line.startswith("#") for line in rest)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_trains_opens_and_predicts(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the paths of its data are those of the repository
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(stats, "RESAMPLES", 4)
+    done = run.start(recipe.from_source(path, TINY), tmp_path / "run")
+    assert done.finished
+    assert "<html" in (done.folder / "report.html").read_text(encoding="utf-8")[:200]
+    assert {figure["split"] for figure in done.evaluation["suites"]["task"]["figures"]} == {"validation", "test"}
+    session = tunesmith.load(done.folder)
+    answers = session.predict(["Where is my parcel?", "It arrived broken."])
+    assert len(answers) == 2 and all("prediction" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_what_a_run_keeps_of_it_says_the_same(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    first = recipe.from_source(path)
+    (tmp_path / "recipe.yaml").write_text(first.text(), encoding="utf-8")
+    assert recipe.from_source(tmp_path / "recipe.yaml").values() == first.values()
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(written) <= set(first.values())
