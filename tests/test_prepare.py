@@ -69,6 +69,23 @@ def test_sizes_are_characters_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -
     assert prepare.sizes(table, from_values(LEAST)).dtype == np.int64
 
 
+@pytest.mark.parametrize(("most", "lines"), [(100, list(range(2, 13))), (6, [2, 4, 6, 8, 10, 12]), (1, [2])])
+def test_a_sample_is_spread_over_all_rows(most: int, lines: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "SAMPLED", most)
+    toyed = toy.prepared({}, count=11)
+    found, examples = prepare.sample(toyed)
+    assert [row["line"] for row in found] == lines
+    assert [len(example["input_ids"]) for example in examples] == [len(row["text"]) + 2 for row in found]
+
+
+def test_lengths_are_counted_in_tokens() -> None:
+    rows = Dataset.from_list([{"text": "x" * n, "label": "ab"[n % 2]} for n in (3, 3, 5, 200)])
+    bars = prepare.lengths(toy.prepared({}, rows=rows))
+    assert sum(bars.series["examples"]) == 4 and bars.series["examples"][0] == 3
+    assert bars.labels[0].startswith("5 to ") and bars.labels[-1].endswith(" to 128")
+    assert bars.note == "4 training examples; 1 of them are longer than the limit and are cut."
+
+
 def test_a_limit_that_the_model_has_not_is_refused() -> None:
     toy.prepared({"task": {"name": "classify", "max_length": 128}})
     with pytest.raises(RecipeError, match=r"129 is more than builtin:tiny-bert can read: 128 tokens"):

@@ -28,7 +28,7 @@ from tunesmith.train.log import lines
 
 FILES = {
     "recipe.yaml", "environment.json", "data.json", "task.json", "probe.json", "proof.json", "metrics.jsonl",
-    "checkpoints", "model", "predictions", "evaluation.json", "report.html", ".lock",
+    "model", "predictions", "evaluation.json", "report.html", ".lock",
 }  # fmt: skip
 
 
@@ -69,6 +69,16 @@ def test_the_record_tells_the_run(full_run: Path) -> None:
     assert any("parameters train (100.00 %)" in text for text in notes)
     environment = read_json(full_run / "environment.json")
     assert environment["seed"] == 0 and {"train", "validation", "test"} == set(environment["data"])
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_loss_that_does_not_fall_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = toy.write_csv(tmp_path / "rows.csv")
+    runs.start(recipe_on(rows, train={"learning_rate": 1e-9, "log_every": 1}), tmp_path / "still")
+    assert "The training loss hardly fell" in caplog.text or "The training loss rose" in caplog.text
+    caplog.clear()
+    runs.start(recipe_on(rows, train={"epochs": 20}), tmp_path / "learns")
+    assert "The training loss" not in caplog.text
 
 
 def test_what_was_saved_is_what_was_measured(full_run: Path) -> None:

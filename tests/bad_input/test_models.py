@@ -182,7 +182,7 @@ def test_learning_rate_that_diverges(desk: Desk) -> None:
 
 def test_last_update_that_diverges_saves_no_model(desk: Desk) -> None:
     desk.write("rows.csv", ROWS)
-    more = ["--model", "builtin:tiny-bert", "--set", "train.learning_rate=1e38", "--set", "train.steps=1"]
+    more = ["--model", "builtin:tiny-bert", "--set", "train.learning_rate=1e38", "--set", "train.steps=2"]
     ended = desk.run("train", "rows.csv", *more, "--out", "run")
     assert ended.status == 2, ended.said
     desk.checked(ended, "The trained model's outputs are not finite numbers", "lower train.learning_rate")

@@ -20,6 +20,7 @@ from tunesmith.core import surgery
 from tunesmith.core.errors import ModelError
 from tunesmith.methods.lora import CONFIG, WEIGHTS, Lora, LoraLinear
 from tunesmith.prepare import Prepared, load_backbone
+from tunesmith.train import checkpoint
 
 INTEROP = ["builtin:tiny-bert", "builtin:tiny-gpt2", "builtin:tiny-llama", "builtin:minilm"]
 SAME = 1e-5
@@ -211,6 +212,25 @@ def test_a_delta_for_other_linears_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "delta")
     toyed = built(rank=4, targets="all-linear")
     with pytest.raises(ModelError, match=r"16 tensors missing.*0 not wanted"):
+        toyed.recipe.method.load(toyed.training.model, folder)
+
+
+def test_it_may_start_from_another_delta(tmp_path: Path) -> None:
+    first = started(built(rank=4))
+    folder = toy.save(first, tmp_path / "delta")
+    second = toy.prepared({"method": {"name": "lora", "rank": 4, "start": str(folder)}, "train": {"seed": 3}})
+    second.recipe.method.setup(second.training)
+    before, after = (checkpoint.weights(toyed.training.model) for toyed in (first, second))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_start_that_is_no_delta_is_refused(tmp_path: Path) -> None:
+    toyed = built(start=str(tmp_path))
+    with pytest.raises(ModelError, match=r"no adapter_model\.safetensors and no adapter_config\.json"):
+        toyed.recipe.method.setup(toyed.training)
+    folder = saved(tmp_path / "delta")
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors is damaged"):
         toyed.recipe.method.load(toyed.training.model, folder)
 
 

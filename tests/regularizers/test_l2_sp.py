@@ -84,7 +84,7 @@ def test_a_strong_pull_keeps_the_weights_near(tmp_path: Path) -> None:
         toyed = toy.prepared(
             {
                 "regularizers": [{"name": "l2_sp", "strength": strength, "head": 0.0}],
-                "train": {"steps": 40, "learning_rate": 0.01, "weight_decay": 0.0},
+                "train": {"steps": 15, "learning_rate": 0.01, "weight_decay": 0.0},
             }
         )
         before = toy.weights(toyed)
