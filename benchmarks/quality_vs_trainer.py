@@ -267,16 +267,17 @@ def table(found: dict[tuple[str, str], dict[str, list[dict[str, float]]]], optio
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (task, method), sides in found.items():
-        mine, theirs = sides["ours"], sides["trainer"]
-        if not mine or not theirs:
+        pairs = min(len(sides["ours"]), len(sides["trainer"]))
+        mine, theirs = sides["ours"][:pairs], sides["trainer"][:pairs]
+        if not pairs:
             continue
         a, b = [r["score"] for r in mine], [r["score"] for r in theirs]
         s, t = (statistics.median(r["seconds"] for r in side) for side in (mine, theirs))
-        ratio = statistics.median(y["seconds"] / x["seconds"] for x, y in zip(mine, theirs, strict=False))
+        ratio = statistics.median(y["seconds"] / x["seconds"] for x, y in zip(mine, theirs, strict=True))
         m, n = (statistics.median(r["peak"] for r in side) / 1e6 for side in (mine, theirs))
         lines.append(
             f"| {task} | {method} | {_mean(a)} | {_mean(b)} | {statistics.mean(a) - statistics.mean(b):+.2f} "
-            f"| {s:.1f} | {t:.1f} | {ratio:.2f}x | {m:,.0f} | {n:,.0f} | {min(len(a), len(b))} |"
+            f"| {s:.1f} | {t:.1f} | {ratio:.2f}x | {m:,.0f} | {n:,.0f} | {pairs} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -207,8 +207,9 @@ def test_a_recipe_names_them(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_the_contract_tests_find_them(shell: Shell) -> None:
-    names = " or ".join(PARTS.values())
-    done = shell("-m", "pytest", "tests/contracts", "-k", names, "-p", "no:cacheprovider", "-rA", "--tb=short", "-q")
+    # All but the slowest one, which trains until eight examples are known.
+    chosen = f"({' or '.join(PARTS.values())}) and not by_heart"
+    done = shell("-m", "pytest", "tests/contracts", "-k", chosen, "-p", "no:cacheprovider", "-rA", "--tb=short", "-q")
     assert done.returncode == 0, done.stdout[-3000:]
     passed = [line for line in done.stdout.splitlines() if line.startswith("PASSED")]
     for name, contract in zip(PARTS.values(), ("test_methods", "test_tasks", "test_regularizers"), strict=True):

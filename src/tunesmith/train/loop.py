@@ -113,16 +113,21 @@ def train(  # noqa: C901 - one page on purpose
         stepper.zero_grad()
         log.update(losses, sum(len(batch.rows) for batch in update.batches))
 
-        # 5. Log, evaluate, save.
+        # 5. Log, evaluate, save. What is saved or measured is logged up to here, so that a resume leaves nothing out.
         last = training.step == training.total_steps
-        if training.step % settings.log_every == 0 or last:
+        evaluating = saving = training.step % evaluate_every == 0 or last
+        if settings.checkpoint_every is not None:
+            saving = training.step % settings.checkpoint_every == 0 or last
+        elif time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+            saving = True
+        interrupted = outside.interrupted()
+        if evaluating or saving or interrupted or training.step % settings.log_every == 0:
             rate = optimizer.param_groups[0]["lr"]
             norm_value = float(norm) if norm is not None else math.nan
             log.step(step=training.step, epoch=update.epoch, learning_rate=rate, gradient_norm=norm_value)
         if training.step == batches.updates_an_epoch and batches.cut:
             note(f"{batches.cut:,} of {len(batches.rows):,} training examples are longer than the limit and were cut.")
-        due = training.step % evaluate_every == 0 or last
-        if due:
+        if evaluating:
             with log.paused():
                 metrics = outside.evaluate()
             prepared.train()
@@ -134,12 +139,7 @@ def train(  # noqa: C901 - one page on purpose
                     part.after_eval(training, metrics)
             if training.keep:
                 best, training.keep = checkpoint.save_best(outside.checkpoints, training), False
-        if settings.checkpoint_every is not None:
-            due = training.step % settings.checkpoint_every == 0 or last
-        elif time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
-            due = True
-        interrupted = outside.interrupted()
-        if due or interrupted or training.stop:
+        if saving or interrupted or training.stop:
             with log.paused():
                 save()
             saved_at = time.perf_counter()
