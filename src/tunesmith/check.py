@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import PrivateAttr
 
-from tunesmith import prepare, run
+from tunesmith import account, prepare
 from tunesmith.core import surgery
 from tunesmith.core.column import Row
 from tunesmith.core.panel import Cell, Panel, Result, Table
@@ -100,7 +100,7 @@ def _timed(prepared: prepare.Prepared) -> dict[str, float]:
     return {
         "seconds_a_step": stopwatch.seconds,
         "estimated_seconds": stopwatch.seconds * total,
-        "estimated_peak_memory_bytes": run.peak_memory(),
+        "estimated_peak_memory_bytes": account.peak_memory(),
     }
 
 

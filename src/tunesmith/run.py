@@ -11,37 +11,30 @@ Every stage leaves a file that is whole or absent, so that a run killed in any o
 
 from __future__ import annotations
 
-import platform
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from filelock import FileLock, Timeout
 
-from tunesmith import measure, prepare
-from tunesmith.core import surgery
+from tunesmith import account, measure, prepare
+from tunesmith.account import ENVIRONMENT, METRICS
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import (
     check_writable,
     read_json,
-    reading,
     remove_leftovers,
     write_json,
     write_text,
     writing_folder,
 )
-from tunesmith.core.notes import listening, note, warn
+from tunesmith.core.notes import listening, note
 from tunesmith.core.panel import Result
-from tunesmith.core.registry import spec
 from tunesmith.core.rows import each, take
 from tunesmith.data import sources
 from tunesmith.data.load import Splits
@@ -56,14 +49,11 @@ from tunesmith.report import page
 from tunesmith.serve import session
 from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
 from tunesmith.train import loop
-from tunesmith.train.log import Log, Watcher, lines
-from tunesmith.version import VERSION
+from tunesmith.train.log import Log, Watcher
 
-ENVIRONMENT, DATA, METRICS, LOCK = "environment.json", "data.json", "metrics.jsonl", ".lock"
+DATA, LOCK = "data.json", ".lock"
 CHECKPOINTS, PREDICTIONS, PROOF = "checkpoints", "predictions", "proof.json"
 PROBED = 16
-HARDLY = 0.95
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         with writing_folder(folder) as temporary:
             write_json(temporary / TASK, recipe.task.state())
             write_json(temporary / DATA, Result([], [*splits.panels, prepare.lengths(prepared)]).as_json())
-            write_json(temporary / ENVIRONMENT, _environment(recipe, splits))
+            write_json(temporary / ENVIRONMENT, account.environment(recipe, splits))
             write_json(temporary / PROBE, _probe(recipe, splits))
             write_text(temporary / RECIPE, recipe.text())
         with _locked(folder):
@@ -115,7 +105,7 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
             page.write(folder)
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
-        _check_data(folder, splits)
+        account.check_data(folder, splits)
         return _go_on(folder, prepare.prepare(recipe, splits), splits, watch, notes)
 
 
@@ -124,7 +114,7 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     log = Log(folder / METRICS, watch)
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)
-    _judge(log)
+    account.judge(folder)
     loaded = _save(folder, prepared)
     for text in notes:
         log.write("note", text=text)
@@ -150,17 +140,8 @@ def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -
         ended = loop.train(
             prepared.training, recipe.parts, prepared.batches, recipe.train, prepared.accelerator, outside
         )  # fmt: skip
-    log.write("memory", step=prepared.training.step, peak_bytes=peak_memory())
+    log.write("memory", step=prepared.training.step, peak_bytes=account.peak_memory())
     return ended
-
-
-def _judge(log: Log) -> None:
-    """Say when the training loss hardly fell, or rose: the rate or the length of the training is wrong."""
-    losses = [line["loss"] for line in lines(log.path) if line["event"] == "step"]
-    if len(losses) > 1 and losses[-1] > HARDLY * losses[0]:
-        change = "hardly fell" if losses[-1] <= losses[0] else "rose"
-        cure = "train longer (train.epochs), or raise" if losses[-1] <= losses[0] else "lower"
-        warn(f"The training loss {change}, from {losses[0]:.3g} to {losses[-1]:.3g}: {cure} train.learning_rate.")
 
 
 def _save(folder: Path, prepared: prepare.Prepared) -> Backbone:
@@ -198,36 +179,10 @@ def _measure(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits:
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
         "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS),
-        "cost": _cost(folder, prepared),
+        "cost": account.cost(folder, prepared),
         "artifact": read_json(folder / PROOF),
     }
     write_json(folder / EVALUATION, evaluation)
-
-
-def _cost(folder: Path, prepared: prepare.Prepared) -> dict[str, Any]:
-    """What the training cost; seconds are those of its updates, without evaluations, checkpoints and pauses."""
-    settings = prepared.recipe.train
-    record = lines(folder / METRICS)
-    steps = [line for line in record if line["event"] == "step"]
-    seconds = sum(line["seconds"] for line in steps)
-    trains, every = surgery.count(prepared.backbone.model)
-    return {
-        "seconds": seconds,
-        "examples_per_second": sum(line["examples"] for line in steps) / seconds if seconds else 0.0,
-        "peak_memory_bytes": max((line["peak_bytes"] for line in record if line["event"] == "memory"), default=None),
-        "trained_parameters": trains,
-        "total_parameters": every,
-        "device": settings.device,
-        "precision": settings.precision,
-    }
-
-
-def peak_memory() -> int:
-    """Most bytes held so far: by the process, or on the GPU where there is one."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _probe(recipe: Recipe, splits: Splits) -> list[Row]:
@@ -235,33 +190,6 @@ def _probe(recipe: Recipe, splits: Splits) -> list[Row]:
     rows = splits.validation or splits.test or splits.train
     roles = [column.role for column in recipe.task.columns() if not column.target]
     return [{role: row[role] for role in roles} for row in take(rows, slice(0, PROBED))]
-
-
-def _environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
-    return {
-        "tunesmith": VERSION,
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
-        "device": recipe.train.device,
-        "precision": recipe.train.precision,
-        "seed": recipe.train.seed,
-        "method": spec(recipe.method),
-        "columns": splits.columns,
-        "data": splits.sources,
-    }
-
-
-def _check_data(folder: Path, splits: Splits) -> None:
-    environment = read_json(folder / ENVIRONMENT)
-    with reading(folder / ENVIRONMENT):
-        before = {name: source["sha256"] for name, source in environment["data"].items()}
-    changed = {str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before.get(name)}
-    if changed:
-        raise RunFolderError(
-            f"The data changed since the run {folder} began: {', '.join(sorted(changed))}.",
-            hint="Put the file back as it was, or start a new run.",
-        )
 
 
 def _new_folder(recipe: Recipe, out: str | Path | None) -> Path:

@@ -1,0 +1,91 @@
+"""What a run says of itself: where it ran, on which data, what it cost, and whether it learned."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.core import surgery
+from tunesmith.core.errors import RunFolderError
+from tunesmith.core.files import read_json, reading
+from tunesmith.core.notes import warn
+from tunesmith.core.registry import spec
+from tunesmith.data.load import Splits
+from tunesmith.prepare import Prepared
+from tunesmith.recipe import Recipe
+from tunesmith.train.log import lines
+from tunesmith.version import VERSION
+
+ENVIRONMENT, METRICS = "environment.json", "metrics.jsonl"
+HARDLY = 0.95
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
+
+
+def environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    """Versions, machine, seed, and the data by their hashes."""
+    return {
+        "tunesmith": VERSION,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "device": recipe.train.device,
+        "precision": recipe.train.precision,
+        "seed": recipe.train.seed,
+        "method": spec(recipe.method),
+        "columns": splits.columns,
+        "data": splits.sources,
+    }
+
+
+def check_data(folder: Path, splits: Splits) -> None:
+    """Refuse to go on with data that changed since the run began: RunFolderError."""
+    known = read_json(folder / ENVIRONMENT)
+    with reading(folder / ENVIRONMENT):
+        before = {name: source["sha256"] for name, source in known["data"].items()}
+    changed = {str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before.get(name)}
+    if changed:
+        raise RunFolderError(
+            f"The data changed since the run {folder} began: {', '.join(sorted(changed))}.",
+            hint="Put the file back as it was, or start a new run.",
+        )
+
+
+def cost(folder: Path, prepared: Prepared) -> dict[str, Any]:
+    """What the training cost; seconds are those of its updates, without evaluations, checkpoints and pauses."""
+    settings = prepared.recipe.train
+    record = lines(folder / METRICS)
+    steps = [line for line in record if line["event"] == "step"]
+    seconds = sum(line["seconds"] for line in steps)
+    trains, every = surgery.count(prepared.backbone.model)
+    return {
+        "seconds": seconds,
+        "examples_per_second": sum(line["examples"] for line in steps) / seconds if seconds else 0.0,
+        "peak_memory_bytes": max((line["peak_bytes"] for line in record if line["event"] == "memory"), default=None),
+        "trained_parameters": trains,
+        "total_parameters": every,
+        "device": settings.device,
+        "precision": settings.precision,
+    }
+
+
+def peak_memory() -> int:
+    """Most bytes held so far: by the process, or on the GPU where there is one."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def judge(folder: Path) -> None:
+    """Say when the training loss hardly fell, or rose: the rate or the length of the training is wrong."""
+    losses = [line["loss"] for line in lines(folder / METRICS) if line["event"] == "step"]
+    if len(losses) > 1 and losses[-1] > HARDLY * losses[0]:
+        change = "hardly fell" if losses[-1] <= losses[0] else "rose"
+        cure = "train longer (train.epochs), or raise" if losses[-1] <= losses[0] else "lower"
+        warn(f"The training loss {change}, from {losses[0]:.3g} to {losses[-1]:.3g}: {cure} train.learning_rate.")
