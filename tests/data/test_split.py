@@ -73,4 +73,4 @@ def test_a_class_with_no_row_left_in_training_gets_its_rows_back(write: Write) -
         found = sides_of(write, texts, labels)
     assert [found[text] for text in held[:2]] == ["train", "train"]
     assert [found[text] for text in held[2:]] == [side(text, seed=3, validation=0.2, test=0.1) for text in held[2:]]
-    assert "2 rows were given back: 'rare'" in said[0]
+    assert "'rare'. Their rows (2) were given back" in said[0]

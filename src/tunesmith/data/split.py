@@ -55,7 +55,7 @@ def _returned(scan: Scan, train: NDArray[np.bool_]) -> NDArray[np.bool_]:
     back = np.isin(scan.keys, scan.keys[orphans])
     names = [f"'{scan.names[code]}'" for code in np.flatnonzero(~present)[:10]]
     warn(
-        f"{int((~present).sum())} classes had no row left in training; their {int(back.sum())} rows were given back: "
-        f"{', '.join(names)}{', …' if (~present).sum() > 10 else ''}."
+        f"Classes without a row left in training: {', '.join(names)}{', …' if (~present).sum() > 10 else ''}. Their "
+        f"rows ({int(back.sum())}) were given back to it."
     )
     return back
