@@ -254,7 +254,8 @@ def table(found: dict[tuple[str, str], dict[str, list[dict[str, float]]]], optio
     lines = [
         "# Quality beside transformers' Trainer",
         "",
-        f"Made by `python benchmarks/quality_vs_trainer.py` on {date.today()}, {hardware(options.device)}.",
+        f"Made by `python benchmarks/quality_vs_trainer.py --rows {options.rows} --seeds {options.seeds}` on "
+        f"{date.today()}, {hardware(options.device)}.",
         f"builtin:minilm, {options.rows:,} training rows at most, {EPOCHS} epochs, batch {BATCH}, seeds "
         f"{', '.join(map(str, range(options.seeds)))}; scores on the whole test split: accuracy in percent, for STS-B "
         "Pearson's correlation times 100.",
