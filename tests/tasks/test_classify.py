@@ -195,7 +195,7 @@ def test_a_pair_is_read_with_the_text() -> None:
     task = taught(["a"], pair="second")
     (example,) = task.encode([{"text": "x", "pair": "y", "label": "a"}], tiny_tokenizer(), 128)
     assert tiny_tokenizer().decode(example["input_ids"]) == "<s>x</s>y</s>"
-    assert [column.role for column in task.columns()] == ["text", "label", "pair"]
+    assert [column.role for column in task.columns()] == ["text", "pair", "label"]
 
 
 def test_rows_without_a_class_have_no_targets() -> None:

@@ -16,6 +16,10 @@ Row = dict[str, Any]
 Storage = Literal["text", "texts", "number"]
 
 
+TEXT_NAMES = ("text", "sentence", "sentence1", "premise", "question", "content", "message", "review", "body")
+PAIR_NAMES = ("pair", "text2", "sentence2", "hypothesis", "text_b", "second")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column that a task reads.
@@ -35,6 +39,12 @@ class Column:
     storage: Storage = "text"
     target: bool = False
     classes: bool = False
+
+
+def texts(name: str | None, pair: str | None) -> list[Column]:
+    """The columns of a text and, where the recipe names one, of a second text that is read together with it."""
+    found = [Column("text", name, TEXT_NAMES, text)]
+    return found if pair is None else [*found, Column("pair", pair, PAIR_NAMES, text)]
 
 
 def text(value: object) -> str:

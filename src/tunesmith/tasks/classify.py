@@ -23,8 +23,6 @@ from tunesmith.core.panel import Bars, Cell, Heatmap, Panel, Table
 from tunesmith.core.part import Task
 from tunesmith.core.step import Batch, Step
 
-TEXT_NAMES = ("text", "sentence", "sentence1", "premise", "question", "content", "message", "review", "body")
-PAIR_NAMES = ("pair", "text2", "sentence2", "hypothesis", "text_b", "second")
 LABEL_NAMES = ("label", "labels", "intent", "class", "category", "sentiment", "topic", "tag", "tags", "stars", "target")
 SHOWN_SCORES = 5
 DRAWN_CLASSES = 150
@@ -90,10 +88,10 @@ class Classify(Task):
         """A column named like a class whose values repeat; a second text where one is named like it."""
         lower = {name.lower(): name for name in names}
         label = next((lower[name] for name in LABEL_NAMES if name in lower), None)
-        text = next((lower[name] for name in TEXT_NAMES if name in lower and lower[name] != label), None)
+        text = next((lower[name] for name in column.TEXT_NAMES if name in lower and lower[name] != label), None)
         if label is None or text is None:
             return None
-        pair = next((lower[name] for name in PAIR_NAMES if name in lower), None)
+        pair = next((lower[name] for name in column.PAIR_NAMES if name in lower), None)
         several = any(isinstance(row.get(label), list) for row in rows)
         settings = {"text": text, "pair": pair, "label": label, "several": several}
         return {key: value for key, value in settings.items() if value}
@@ -103,13 +101,10 @@ class Classify(Task):
         parse, storage = (
             (partial(column.labels, separator=self.separator), "texts") if self.several else (column.label, "text")
         )
-        wanted = [
-            Column("text", self.text, TEXT_NAMES, column.text),
+        return [
+            *column.texts(self.text, self.pair),
             Column("label", self.label, LABEL_NAMES, parse, storage=storage, target=True, classes=True),  # type: ignore[arg-type]
         ]
-        if self.pair is not None:
-            wanted.append(Column("pair", self.pair, PAIR_NAMES, column.text))
-        return wanted
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn the classes, in the order of their names, how frequent each is, and their weights."""

@@ -17,8 +17,6 @@ from tunesmith.core.panel import Panel, Points
 from tunesmith.core.part import Task
 from tunesmith.core.step import Batch, Step
 
-TEXT_NAMES = ("text", "sentence", "sentence1", "premise", "question", "content", "message", "review", "body")
-PAIR_NAMES = ("pair", "text2", "sentence2", "hypothesis", "text_b", "second")
 SCORE_NAMES = ("score", "rating", "value", "urgency", "similarity", "number", "target")
 DRAWN_POINTS = 2000
 
@@ -57,21 +55,18 @@ class Regress(Task):
         """A column named like a score that mostly holds numbers; a second text where one is named like it."""
         lower = {name.lower(): name for name in names}
         score = next((lower[name] for name in SCORE_NAMES if name in lower), None)
-        text = next((lower[name] for name in TEXT_NAMES if name in lower and lower[name] != score), None)
+        text = next((lower[name] for name in column.TEXT_NAMES if name in lower and lower[name] != score), None)
         if score is None or text is None or 2 * sum(_is_number(row.get(score)) for row in rows) <= len(rows):
             return None
-        pair = next((lower[name] for name in PAIR_NAMES if name in lower), None)
+        pair = next((lower[name] for name in column.PAIR_NAMES if name in lower), None)
         return {key: value for key, value in {"text": text, "pair": pair, "score": score}.items() if value}
 
     def columns(self) -> list[Column]:
         """Text, score, and the second text if the recipe names one."""
-        wanted = [
-            Column("text", self.text, TEXT_NAMES, column.text),
+        return [
+            *column.texts(self.text, self.pair),
             Column("score", self.score, SCORE_NAMES, column.number, storage="number", target=True),
         ]
-        if self.pair is not None:
-            wanted.append(Column("pair", self.pair, PAIR_NAMES, column.text))
-        return wanted
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn mean and standard deviation of the scores, in one pass (Welford, 1962)."""
