@@ -100,8 +100,10 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
     folder = Path(folder)
     recipe = session.read_recipe(folder)
     with listening() as notes, _locked(folder):
+        remove_leftovers(folder)
         if (folder / EVALUATION).is_file():
             note(f"The run {folder} is finished; its report is written anew.")
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             page.write(folder)
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
@@ -110,7 +112,6 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
 
 
 def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watcher | None, notes: list[str]) -> Run:
-    remove_leftovers(folder)
     log = Log(folder / METRICS, watch)
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)

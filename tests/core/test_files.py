@@ -148,6 +148,10 @@ def test_leftovers_go_and_the_rest_stays(tmp_path: Path) -> None:
     (tmp_path / ".tmp-file").write_text("x")
     (tmp_path / ".tmp-folder" / "deep").mkdir(parents=True)
     (tmp_path / "kept").write_text("x")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / ".tmp-deep").touch()
     remove_leftovers(tmp_path)
     remove_leftovers(tmp_path / "none")
+    assert not (tmp_path / "below" / ".tmp-deep").exists()
+    (tmp_path / "below").rmdir()
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -144,8 +144,8 @@ def sha256(path: Path) -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left under temporary names in `folder`."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
+    """Remove what a killed process left under temporary names in `folder` and below it."""
+    for leftover in list(folder.rglob(f"{TEMPORARY}*")):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
