@@ -39,12 +39,6 @@ class LastBlock(Method):
     def expected(self, model: nn.Module) -> int:
         return sum(p.numel() for module in self._chosen(model) for p in module.parameters())
 
-    def save(self, model, folder, backbone) -> None:
-        model.save_pretrained(folder)
-
-    def merge(self, model: nn.Module) -> None:
-        pass
-
     def _chosen(self, model: nn.Module) -> list[nn.Module]:
         return [blocks[-1] for blocks in anatomy.stacks(model).values()] + list(anatomy.head(model).values())
 '''

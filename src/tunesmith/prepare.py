@@ -71,6 +71,8 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     backbone = load_backbone(recipe)
     for part in recipe.parts:
         part.modify(backbone.model, generator(settings.seed, part.word()))
+    if settings.activation_checkpointing:
+        _checkpoint_activations(backbone, recipe)
     accelerator = precision.accelerator(settings)
     backbone.model.to(accelerator.device)
     batches = Batches(
@@ -80,11 +82,25 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     rate = settings.learning_rate or recipe.method.learning_rate
     total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
     built = optimizer.build(backbone.model, recipe.parts, settings, rate)
-    training = Training(backbone.model, recipe.task, built, total, settings.seed)
+    trained = frozenset(surgery.trained(backbone.model))
+    training = Training(backbone.model, recipe.task, built, total, settings.seed, trained=trained)
     trains, every = surgery.count(backbone.model)
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
     seed_everything(settings.seed)
     return Prepared(recipe, backbone, training, batches, accelerator)
+
+
+def _checkpoint_activations(backbone: Backbone, recipe: Recipe) -> None:
+    if not backbone.model.supports_gradient_checkpointing:
+        raise RecipeError(f"train.activation_checkpointing: {type(backbone.model).__name__} has no such thing.")
+    if recipe.method.needs_cache:
+        raise RecipeError(
+            f"train.activation_checkpointing does not go with method '{recipe.method.word()}': the keys and values "
+            "that it adds travel in a cache, which a block that is computed again does not get.",
+            hint="Leave one of the two out.",
+        )
+    # The kind that works where no gradient enters from below, as under a frozen backbone.
+    backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def load_backbone(recipe: Recipe) -> Backbone:

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from tests import toy
-from tunesmith.core import anatomy
+from tunesmith.core import anatomy, linear
 
 TINY = ["tiny-bert", "tiny-gpt2", "tiny-llama", "tiny-t5"]
 
@@ -87,8 +87,8 @@ def test_linears_of_a_bare_backbone_have_no_prefix() -> None:
 
 
 def test_features_are_in_and_out() -> None:
-    assert anatomy.features(nn.Linear(3, 5)) == (3, 5)
-    assert anatomy.features(Conv1D(5, 3)) == (3, 5)
+    assert linear.features(nn.Linear(3, 5)) == (3, 5)
+    assert linear.features(Conv1D(5, 3)) == (3, 5)
 
 
 @pytest.mark.parametrize(("name", "norms"), [("tiny-bert", 5), ("tiny-gpt2", 5), ("tiny-llama", 5), ("distilbert", 7)])
@@ -104,14 +104,14 @@ def test_biases_and_norms_are_not_decayed(name: str) -> None:
     assert anatomy.undecayed(found) == {path for path, parameter in found.named_parameters() if parameter.dim() < 2}
 
 
-def test_a_bias_that_is_a_matrix_is_no_weight() -> None:
+def test_biases_and_vectors_are_found_by_name_and_by_size() -> None:
     class Shifted(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.bias = nn.Parameter(torch.zeros(2, 2))
             self.weight = nn.Parameter(torch.zeros(2))
 
-    assert anatomy.undecayed(nn.Sequential(Shifted())) == {"0.bias"}
+    assert anatomy.undecayed(nn.Sequential(Shifted())) == {"0.bias", "0.weight"}
 
 
 @pytest.mark.parametrize(

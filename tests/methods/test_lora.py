@@ -16,9 +16,11 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 from transformers.pytorch_utils import Conv1D
 
 from tests import toy
-from tunesmith.core import surgery
+from tunesmith.core import delta, surgery
 from tunesmith.core.errors import ModelError
-from tunesmith.methods.lora import CONFIG, WEIGHTS, Lora, LoraLinear
+from tunesmith.core.delta import CONFIG, WEIGHTS
+from tunesmith.methods.lora import Lora
+from tunesmith.methods.low_rank import LoraLinear
 from tunesmith.prepare import Prepared, load_backbone
 from tunesmith.train import checkpoint
 
@@ -127,9 +129,9 @@ def test_targets(backbone: str, targets: str, count: int) -> None:
     assert len(surgery.wrappers(built(backbone, targets=targets).training.model)) == count
 
 
-@pytest.mark.parametrize("targets", ["no_such_linear", "query", "(", ""])
+@pytest.mark.parametrize("targets", ["no_such_linear", "quer", "(", ""])
 def test_targets_that_match_nothing_are_refused(targets: str) -> None:
-    # "query" matches a part of paths, never a whole one.
+    # "quer" matches a part of a word, never a whole one.
     with pytest.raises(ModelError, match=r"method\.targets"):
         built(targets=targets)
 
@@ -183,7 +185,7 @@ def test_a_delta_of_peft_loads_here(backbone: str, tmp_path: Path) -> None:
         if parameter.requires_grad and "lora_A" not in name:
             nn.init.normal_(parameter, std=0.1)
     theirs.save_pretrained(tmp_path / "delta")
-    toyed.recipe.method.load(toyed.training.model, tmp_path / "delta")
+    delta.read(toyed.training.model, toyed.recipe.method, tmp_path / "delta")
     expected = toy.logits(theirs, toyed.backbone.tokenizer)
     assert (toy.logits(toyed.training.model, toyed.backbone.tokenizer) - expected).abs().max() <= SAME
 
@@ -191,7 +193,7 @@ def test_a_delta_of_peft_loads_here(backbone: str, tmp_path: Path) -> None:
 def saved(folder: Path) -> Path:
     toyed = built(rank=4)
     folder.mkdir()
-    toyed.recipe.method.save(toyed.training.model, folder, "somewhere")
+    delta.write(toyed.training.model, toyed.recipe.method, folder, "somewhere")
     return folder
 
 
@@ -205,14 +207,14 @@ def test_another_kind_of_delta_is_refused(change: dict[str, Any], told: str, tmp
     (folder / CONFIG).write_text(json.dumps(config | change))
     with pytest.raises(ModelError, match=told):
         toyed = built(rank=4)
-        toyed.recipe.method.load(toyed.training.model, folder)
+        delta.read(toyed.training.model, toyed.recipe.method, folder)
 
 
 def test_a_delta_for_other_linears_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "delta")
     toyed = built(rank=4, targets="all-linear")
     with pytest.raises(ModelError, match=r"16 tensors missing.*0 not wanted"):
-        toyed.recipe.method.load(toyed.training.model, folder)
+        delta.read(toyed.training.model, toyed.recipe.method, folder)
 
 
 def test_it_may_start_from_another_delta(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_it_may_start_from_another_delta(tmp_path: Path) -> None:
     folder = toy.save(first, tmp_path / "delta")
     second = toy.prepared({"method": {"name": "lora", "rank": 4, "start": str(folder)}, "train": {"seed": 3}})
     second.recipe.method.setup(second.training)
-    before, after = (checkpoint.weights(toyed.training.model) for toyed in (first, second))
+    before, after = (checkpoint.weights(toyed.training) for toyed in (first, second))
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -231,7 +233,7 @@ def test_a_start_that_is_no_delta_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "delta")
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
     with pytest.raises(ModelError, match=r"adapter_model\.safetensors is damaged"):
-        toyed.recipe.method.load(toyed.training.model, folder)
+        delta.read(toyed.training.model, toyed.recipe.method, folder)
 
 
 def test_a_delta_with_a_head_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -242,5 +244,5 @@ def test_a_delta_with_a_head_of_another_size_is_refused(tmp_path: Path) -> None:
     toyed = built(rank=4)
     before = toy.weights(toyed)
     with pytest.raises(ModelError, match=r"classifier\.bias"):
-        toyed.recipe.method.load(toyed.training.model, folder)
+        delta.read(toyed.training.model, toyed.recipe.method, folder)
     assert all(torch.equal(before[name], tensor) for name, tensor in toy.weights(toyed).items())

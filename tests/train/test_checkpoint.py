@@ -68,8 +68,8 @@ def test_everything_comes_back_bit_equal(method: str, tmp_path: Path) -> None:
     state = checkpoint.load(path, other.training, [])
     assert torch.equal(torch.rand(3), expected_random)
     assert other.training.step == state["step"] == 3 and state["total_steps"] == 3
-    found = checkpoint.weights(other.training.model)
-    assert all(torch.equal(found[name], tensor) for name, tensor in checkpoint.weights(toyed.training.model).items())
+    found = checkpoint.weights(other.training)
+    assert all(torch.equal(found[name], tensor) for name, tensor in checkpoint.weights(toyed.training).items())
     ours, theirs = toyed.training.optimizer.state_dict(), other.training.optimizer.state_dict()
     # JSON has no tuples: the moments' rates come back as a list.
     assert json.dumps(ours["param_groups"]) == json.dumps(theirs["param_groups"])
@@ -166,7 +166,7 @@ def test_the_best_weights_come_back_bit_equal(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in toyed.training.model.parameters():
             parameter.add_(1)
-    checkpoint.restore_best(tmp_path, name, toyed.training.model)
+    checkpoint.restore_best(tmp_path, name, toyed.training)
     assert all(torch.equal(before[name], tensor) for name, tensor in toy.weights(toyed).items())
 
 

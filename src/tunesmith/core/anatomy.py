@@ -1,21 +1,29 @@
 """Where a backbone keeps its parts, found by structure: no table of model names.
 
-head       what stands outside the backbone proper (transformers' `base_model`)
-blocks     the lists of like modules that repeat down the depth
+head       the task's own modules, outside the backbone proper (transformers' `base_model`)
+stacks     the lists of like modules (blocks) that repeat down the depth
 linears    the matrix products inside the blocks
-attention  those linears whose input is the block's state and whose output is query or value
+roles      what each of them is for: query, key, value, the way back from attention, the feed-forward's two
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-QUERY = ("query", "query_proj", "q_proj", "q_lin", "q", "wq")
-VALUE = ("value", "value_proj", "v_proj", "v_lin", "v", "wv")
-# One matrix that gives query, key and value at once: GPT-2's c_attn, and the usual names of fused projections.
-FUSED = ("c_attn", "qkv", "qkv_proj", "query_key_value", "wqkv")
+from tunesmith.core.linear import features
+
+_NAMES = {
+    "query": ("query", "query_proj", "q_proj", "q_lin", "q", "wq", "pos_query_proj", "pos_q_proj"),
+    "key": ("key", "key_proj", "k_proj", "k_lin", "k", "wk", "pos_key_proj", "pos_proj"),
+    "value": ("value", "value_proj", "v_proj", "v_lin", "v", "wv"),
+    # One matrix that gives query, key and value at once: GPT-2's c_attn, and the usual names of fused projections.
+    "qkv": ("c_attn", "qkv", "qkv_proj", "query_key_value", "wqkv"),
+}
+_ROLES = {name: role for role, names in _NAMES.items() for name in names}
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -26,15 +34,32 @@ def backbone(model: nn.Module) -> nn.Module:
 
 
 def head(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules with weights that stand beside the body: a classifier, a score layer, a pooler's dense layer."""
+    """The modules with weights that stand beside the body: a classifier, a score layer.
+
+    The output layer of a language model is no head: it is pre-trained as the body is.
+    """
     body = backbone(model)
     if body is model:
         return {}
+    words = output_layer(model)
     return {
         name: module
         for name, module in model.named_children()
-        if module is not body and any(True for _ in module.parameters())
+        if module is not body
+        and any(True for _ in module.parameters())
+        and all(m is not words for m in module.modules())
     }
+
+
+def output_layer(model: nn.Module) -> nn.Module | None:
+    """The layer that gives a language model's scores of the vocabulary; None where there is none."""
+    words = getattr(model, "get_output_embeddings", None)
+    return words() if callable(words) else None
+
+
+def head_parameters(model: nn.Module) -> int:
+    """How many parameters the head has."""
+    return sum(parameter.numel() for module in head(model).values() for parameter in module.parameters())
 
 
 def stacks(model: nn.Module) -> dict[str, nn.ModuleList]:
@@ -61,16 +86,61 @@ def linears(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
     }
 
 
+def roles(model: nn.Module) -> dict[str, str]:
+    """What each linear of the blocks is for, by path; a block without queries and values gives none.
+
+    query, key, value, qkv   make the attention's inputs; qkv makes them all at once
+    attention                gives the attention's output back to the block's state
+    up, down                 the feed-forward: from the block's state (a gate too), and back to it
+    """
+    found: dict[str, str] = {}
+    every = linears(model)
+    for stack, blocks in stacks(model).items():
+        for number, block in enumerate(blocks):
+            start = f"{stack}.{number}."
+            found |= _roles_of_block(start, block, [path for path in every if path.startswith(start)], every)
+    return found
+
+
+def _roles_of_block(
+    start: str, block: nn.Module, paths: list[str], every: Mapping[str, nn.Linear | Conv1D]
+) -> dict[str, str]:
+    """The inputs of attention go by their usual names; its output is the last other linear in a module with them."""
+    found = {path: role for path in paths if (role := _ROLES.get(path.rpartition(".")[2].lower())) is not None}
+    if not found:
+        return {}
+    inputs = list(found)
+    hidden = features(every[inputs[0]])[0]
+    homes = {home for path in inputs if (home := _home(path, start, block, paths))}
+    for home in homes:
+        inside = [path for path in paths if path.startswith(f"{home}.") and path not in inputs]
+        if inside:
+            found[inside[-1]] = "attention"
+    rest = [path for path in paths if path not in found and not path.startswith(tuple(f"{home}." for home in homes))]
+    back = [path for path in rest if features(every[path])[1] == hidden]
+    for path in rest:
+        narrowing = path in back and (features(every[path])[0] != hidden or path == back[-1])
+        found[path] = "down" if narrowing else "up"
+    return {path: found[path] for path in paths if path in found}
+
+
+def _home(path: str, start: str, block: nn.Module, paths: list[str]) -> str:
+    """The smallest module of the block that holds an attention whole: its inputs and a further linear."""
+    parts = path.removeprefix(start).split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        relative = ".".join(parts[:length])
+        if isinstance(block.get_submodule(relative), nn.ModuleList):
+            return ""
+        inside = [other for other in paths if other.startswith(f"{start}{relative}.")]
+        if any(_ROLES.get(other.rpartition(".")[2].lower()) is None for other in inside):
+            return f"{start}{relative}"
+    return ""
+
+
 def query_and_value(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
     """The linears that make queries and values, also where one matrix makes both."""
-    names = (*QUERY, *VALUE, *FUSED)
-    return {path: module for path, module in linears(model).items() if path.rpartition(".")[2].lower() in names}
-
-
-def features(linear: nn.Module) -> tuple[int, int]:
-    """(in, out) of a linear; GPT-2's Conv1D stores its weight the other way round."""
-    rows, columns = linear.weight.shape  # type: ignore[misc]
-    return (int(rows), int(columns)) if isinstance(linear, Conv1D) else (int(columns), int(rows))
+    every = linears(model)
+    return {path: every[path] for path, role in roles(model).items() if role in ("query", "value", "qkv")}
 
 
 def norms(model: nn.Module) -> dict[str, nn.Module]:
@@ -84,11 +154,13 @@ def norms(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Names of the parameters that weight decay must not shrink: biases, and everything of a norm."""
+    """Names of the parameters that weight decay must not shrink: biases, vectors, and everything of a norm."""
     names = {
         f"{path}.{name}" for path, module in norms(model).items() for name, _ in module.named_parameters(recurse=False)
     }
-    return names | {name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+    return names | {
+        name for name, parameter in model.named_parameters() if parameter.dim() < 2 or name.rpartition(".")[2] == "bias"
+    }
 
 
 def positions(model: nn.Module) -> int | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -60,6 +59,10 @@ class Part(BaseModel):
 
     def after_eval(self, training: Training, metrics: Mapping[str, float]) -> None:
         """Act after every evaluation on the validation split."""
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """Factors on the learning rate, by the names of parameters; 1 for those that are not named."""
+        return {}
 
     def parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Trainable tensors that belong to the part and not to the model, by name."""
@@ -154,23 +157,39 @@ class Method(Part):
     learning_rate: ClassVar[float] = 5e-5
     """The peak rate where the recipe names none."""
     delta: ClassVar[bool] = False
-    """True where the method ships only what it added; False where it ships the whole model."""
+    """True where the method ships only what it added or trained; False where it ships the whole model."""
+    keeps_backbone: ClassVar[bool] = False
+    """True where every weight of the backbone stays as it is, so that it may be quantised."""
+    cannot_merge: ClassVar[str] = ""
+    """Why what it inserts can't be folded into the backbone's weights; empty: it can."""
+    needs_cache: ClassVar[bool] = False
+    """True where what it adds travels in the cache of keys and values, which activation checkpointing leaves out."""
+    equal_at_start: ClassVar[bool] = True
+    """Whether the modified model gives the backbone's outputs before it is trained."""
+    at_inference: ClassVar[str] = "nothing"
+    """What a prediction costs more than the backbone's own, while nothing is merged."""
 
     def expected(self, model: nn.Module) -> int:
         """How many parameters train in the modified `model`, by the method's formula."""
         raise NotImplementedError
 
-    def save(self, model: nn.Module, folder: Path, backbone: str) -> None:
-        """Write what the run added or changed to `folder`; `backbone` is the name it belongs to."""
+    def tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """What a delta holds, by the names of its file; the head's tensors are added elsewhere.
+
+        In a model that `shipped()` modified these are the model's own tensors, into which a file is read.
+        """
         raise NotImplementedError
 
-    def load(self, model: nn.Module, folder: Path) -> None:
-        """Read into the modified `model` what `save` wrote; a whole model is loaded by its folder instead."""
-        raise NotImplementedError
+    def shipped(self) -> Method:
+        """The method as whose delta this one's is saved; another one where training needs more than what ships."""
+        return self
+
+    def peft_config(self, model: nn.Module) -> dict[str, Any] | None:
+        """The entries of peft's `adapter_config.json` that belong to this method; None where peft has no such type."""
+        return None
 
     def merge(self, model: nn.Module) -> None:
-        """Fold everything that was inserted into the backbone's own weights, in float32."""
-        raise NotImplementedError
+        """Fold everything that was inserted into the backbone's own weights, in float32. Nothing where none was."""
 
 
 class Objective(Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,7 @@ class Training:
 
     step: updates done so far, of `total_steps`. stop: why the training ends early (empty: it goes on).
     keep: True when the last evaluation was the best so far and its weights are to be kept and restored at the end.
+    trained: names of the parameters that train, or did before a part froze them: what a checkpoint holds.
     """
 
     model: nn.Module
@@ -84,6 +85,21 @@ class Training:
     step: int = 0
     stop: str = ""
     keep: bool = False
+    trained: Collection[str] = ()
+
+    def freeze(self, names: Collection[str]) -> None:
+        """Let these parameters train no more: no gradient is computed for them, and they leave the optimizer with
+        their state.
+        """
+        named = dict(self.model.named_parameters())
+        frozen = {named[name] for name in names}
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+            self.optimizer.state.pop(parameter, None)
+        for group in self.optimizer.param_groups:
+            group["params"] = [parameter for parameter in group["params"] if parameter not in frozen]
+            group["names"] = [name for name in group["names"] if name not in names]
 
     def scale_rates(self, factor: float) -> None:
         """Set every group's rate to `factor` times its peak."""

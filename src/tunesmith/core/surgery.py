@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tunesmith.core import anatomy
 
 
 class Wrapper(nn.Module):
@@ -35,15 +39,63 @@ class Wrapper(nn.Module):
         raise NotImplementedError
 
 
+class Inserted(nn.Module):
+    """A module put beside the backbone's own: it may change what goes into its host's forward, and what comes out.
+
+    With `active` False it does nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active = True
+
+    def before(self, host: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The host's arguments, by name, changed."""
+        return arguments
+
+    def after(self, host: nn.Module, arguments: dict[str, Any], output: Any) -> Any:
+        """The host's output, changed; `arguments` are those that the host was called with."""
+        return output
+
+    def _before(self, host: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return ((), self.before(host, _by_name(host, given, named))) if self.active else None
+
+    def _after(self, host: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+        return self.after(host, _by_name(host, given, named), output) if self.active else None
+
+
+def _by_name(host: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    names = list(inspect.signature(type(host).forward).parameters)[1:]  # without `self`
+    return {**dict(zip(names, given, strict=False)), **named}
+
+
+def insert(host: nn.Module, name: str, module: Inserted) -> None:
+    """Put `module` into `host` under `name`, and let it act whenever the host is called."""
+    host.add_module(name, module)
+    # Bound methods, so that a deep copy of the host calls the copy of the module.
+    host.register_forward_pre_hook(module._before, with_kwargs=True)
+    host.register_forward_hook(module._after, with_kwargs=True)
+
+
+def inserted(model: nn.Module) -> dict[str, Wrapper | Inserted]:
+    """Everything that was put into the model, by its path."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, Wrapper | Inserted)}
+
+
 def wrappers(model: nn.Module) -> dict[str, Wrapper]:
     """Every wrapper in the model, by its path."""
     return {path: module for path, module in model.named_modules() if isinstance(module, Wrapper)}
 
 
 def replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put `module` where the module at `path` stands."""
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)
+    """Put `module` where the module at `path` stands, and wherever else the model holds that same one (T5 holds its
+    embeddings three times).
+    """
+    old = model.get_submodule(path)
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is old and parent is not module:
+                parent._modules[name] = module
 
 
 def freeze(module: nn.Module) -> None:
@@ -56,6 +108,13 @@ def thaw(module: nn.Module) -> None:
     """Let everything in `module` train."""
     for parameter in module.parameters():
         parameter.requires_grad_(True)
+
+
+def freeze_backbone(model: nn.Module) -> None:
+    """Let the head train and nothing else."""
+    freeze(model)
+    for head in anatomy.head(model).values():
+        thaw(head)
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -71,15 +130,15 @@ def count(model: nn.Module) -> tuple[int, int]:
 
 @contextmanager
 def switched_off(model: nn.Module) -> Iterator[None]:
-    """Inside the block every wrapper is its base: the model is the backbone again. No weight moves."""
-    before = {wrapper: wrapper.active for wrapper in wrappers(model).values()}
-    for wrapper in before:
-        wrapper.active = False
+    """Inside the block nothing that was put in acts: the model is the backbone again. No weight moves."""
+    before = {module: module.active for module in inserted(model).values()}
+    for module in before:
+        module.active = False
     try:
         yield
     finally:
-        for wrapper, active in before.items():
-            wrapper.active = active
+        for module, active in before.items():
+            module.active = active
 
 
 @torch.no_grad()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from tunesmith.core import surgery
 from tunesmith.core.part import Method
@@ -27,11 +24,3 @@ class Full(Method):
     def expected(self, model: nn.Module) -> int:
         """All parameters."""
         return surgery.count(model)[1]
-
-    def save(self, model: nn.Module, folder: Path, backbone: str) -> None:
-        """A plain transformers model."""
-        assert isinstance(model, PreTrainedModel)
-        model.save_pretrained(folder)
-
-    def merge(self, model: nn.Module) -> None:
-        """Nothing was inserted: nothing to do."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from torch import nn
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from tunesmith.core import anatomy, surgery
 from tunesmith.core.errors import ModelError
@@ -24,27 +21,22 @@ class HeadOnly(Method):
     """
 
     learning_rate = 1e-3
+    delta = True
+    keeps_backbone = True
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Freeze all but the head; a model without a head raises ModelError."""
-        heads = anatomy.head(model)
-        if not heads:
+        if not anatomy.head(model):
             raise ModelError(
                 f"{type(model).__name__} has no head beside its backbone, so head_only would train nothing.",
                 hint="Use another method: lora or full.",
             )
-        surgery.freeze(model)
-        for head in heads.values():
-            surgery.thaw(head)
+        surgery.freeze_backbone(model)
 
     def expected(self, model: nn.Module) -> int:
         """The head's parameters."""
-        return sum(p.numel() for head in anatomy.head(model).values() for p in head.parameters())
+        return anatomy.head_parameters(model)
 
-    def save(self, model: nn.Module, folder: Path, backbone: str) -> None:
-        """A plain transformers model: backbone and head."""
-        assert isinstance(model, PreTrainedModel)
-        model.save_pretrained(folder)
-
-    def merge(self, model: nn.Module) -> None:
-        """Nothing was inserted: nothing to do."""
+    def tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """None: the head is all."""
+        return {}

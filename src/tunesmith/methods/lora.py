@@ -2,83 +2,45 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunesmith.core import anatomy, surgery
+from tunesmith.core import anatomy, delta, surgery, targets
 from tunesmith.core.errors import ModelError
-from tunesmith.core.files import read_json, write_json
+from tunesmith.core.linear import features, weight_of
+from tunesmith.core.notes import note
 from tunesmith.core.part import Method
 from tunesmith.core.step import Training
-
-PREFIX = "base_model.model."
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-NOT_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias")
-
-
-class LoraLinear(surgery.Wrapper):
-    """A frozen linear with a low-rank product beside it: `base(x) + scale * (dropout(x) A^T) B^T`.
-
-    A [rank, in] starts uniform in ±1/sqrt(in), B [out, rank] at zero, so that the first output is the base's.
-    """
-
-    def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float, generator: torch.Generator) -> None:
-        super().__init__(base)
-        inputs, outputs = anatomy.features(base)
-        bound = 1 / math.sqrt(inputs)
-        start = torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
-        self.lora_A = nn.Parameter(start.to(self.weight.device))
-        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, device=self.weight.device))
-        self.scale = scale
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, time, in] -> [batch, time, out]."""
-        y: Tensor = self.base(x)
-        if not self.active:
-            return y
-        if not torch.is_autocast_enabled(x.device.type):
-            # A backbone in bfloat16 with matrices in float32; autocast would bring both to one type by itself.
-            x = x.to(self.lora_A.dtype)
-        low = nn.functional.linear(self.dropout(x), self.lora_A)  # [batch, time, rank]
-        return y + (self.scale * nn.functional.linear(low, self.lora_B)).to(y.dtype)
-
-    def delta(self) -> Tensor:
-        """What is added to the base's weight, in float32: scale * B A, [out, in] (transposed for Conv1D)."""
-        product = self.scale * (self.lora_B.float() @ self.lora_A.float())
-        return product.T if isinstance(self.base, Conv1D) else product
-
-    def merged(self) -> nn.Module:
-        """The base with `delta` added to its weight, in float32, then in the base's type."""
-        plain = copy.deepcopy(self.base)
-        plain.weight.data = (self.weight.float() + self.delta()).to(self.weight.dtype)
-        return plain
+from tunesmith.methods.low_rank import LoraEmbedding, LoraLinear, Strength, principal
 
 
 class Lora(Method):
     """Train two small matrices beside each chosen linear, and the head; the backbone stays as it is.
 
-    Formula: y = W x + b + (alpha / r) B A dropout(x); merged: W + (alpha / r) B A.
-    Symbols: W [out, in] frozen; A [r, in], uniform in ±1/sqrt(in) at the start; B [out, r], zero at the start.
+    Formula: y = W x + b + s B A dropout(x); merged: W + s B A. s = alpha / r, or alpha / sqrt(r) if rank-stabilised.
+    Symbols: W [out, in] frozen; A [r, in], uniform in ±1/sqrt(in) at the start; B [out, r], zero at the start. For
+    embeddings A [r, vocabulary] starts at zero and B [hidden, r] standard normal. With PiSSA A and B start as the
+    principal part of W, W = U S V^T: B0 = U_r sqrt(S_r / s), A0 = sqrt(S_r / s) V_r^T, and
+    y = W x + b + s (B A - B0 A0) x.
     Parameters: the sum of r (in + out) over the chosen linears, and the head's.
     Paper: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. The paper's text starts A Gaussian,
-    its code and ours uniform. Weights are saved in peft's layout, with the head inside.
+    its code and ours uniform. Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023.
+    Hayou et al., "LoRA+", 2024: B's rate is `b_rate_ratio` times A's; the head keeps the common rate. Meng et al.,
+    "PiSSA", 2024: we subtract B0 A0 in the forward pass where the paper subtracts it from W, which gives the same
+    outputs and leaves the backbone untouched; the delta is saved as plain LoRA of twice the rank against it.
     """
 
     learning_rate = 5e-4
     delta = True
+    keeps_backbone = True
+    at_inference = "nothing once merged; before, two small products a layer"
 
     rank: int = Field(8, ge=1)
     """Inner size r of the two matrices."""
@@ -88,138 +50,147 @@ class Lora(Method):
     """Share of the input's features dropped before A, in training."""
     targets: str = "attention"
     """`attention` (queries and values), `all-linear` (every linear of the blocks), or a pattern that must match a
-    whole path.
+    path whole or its last words (`value`, `output.dense`).
     """
-
+    embeddings: bool = False
+    """Whether the word embeddings get a low-rank product too."""
+    rank_pattern: dict[str, int] = Field(default_factory=dict)
+    """Other ranks for the places that a pattern matches, for example {value: 16}."""
+    alpha_pattern: dict[str, float] = Field(default_factory=dict)
+    """Other strengths for the places that a pattern matches."""
+    rank_stabilised: bool = False
+    """Whether the product is multiplied by alpha / sqrt(rank) instead (rsLoRA)."""
+    b_rate_ratio: float = Field(1.0, gt=0)
+    """How many times A's learning rate B's is (LoRA+ suggests about 16; 1 is plain LoRA)."""
+    init: Literal["uniform", "pissa"] = "uniform"
+    """How A and B start: `uniform` and zero, or as the principal part of the frozen weight (`pissa`)."""
     start: str | None = None
     """Folder of a LoRA delta in peft's layout, of the same rank, alpha and targets, to start from."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.init == "pissa" and (self.embeddings or self.start is not None):
+            other = "embeddings" if self.embeddings else "start"
+            raise ValueError(f"init 'pissa' starts linears from their own weights; it does not go with '{other}'")
+        bad = {key: rank for key, rank in self.rank_pattern.items() if rank < 1}
+        bad |= {key: alpha for key, alpha in self.alpha_pattern.items() if not alpha > 0}  # type: ignore[misc]
+        if bad:
+            raise ValueError(f"rank_pattern and alpha_pattern need numbers above 0, not {bad}")
+        return self
+
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
-        """Freeze the backbone and wrap the chosen linears; targets that match nothing raise ModelError."""
-        chosen = self._chosen(model)
-        surgery.freeze(model)
-        for head in anatomy.head(model).values():
-            surgery.thaw(head)
-        for path, linear in chosen.items():
-            scale = self.alpha / self.rank
-            surgery.replace(model, path, LoraLinear(linear, self.rank, scale, self.dropout, generator))
+        """Freeze the backbone and wrap the chosen layers. Targets or patterns that match nothing, and ranks larger than
+        their layer, raise ModelError.
+        """
+        places: dict[str, nn.Module] = {**targets.choose(model, self.targets)}
+        if self.embeddings:
+            places |= _word_embeddings(model)
+        strength = self._strength()
+        strength.check(places)
+        surgery.freeze_backbone(model)
+        for path, place in places.items():
+            rank, scale = strength.of(path)
+            if isinstance(place, nn.Embedding):
+                surgery.replace(model, path, LoraEmbedding(place, rank, scale, generator))
+                continue
+            wrapper = LoraLinear(place, rank, scale, self.dropout, generator)
+            if self.init == "pissa":
+                wrapper.start_from(*principal(weight_of(place), rank, scale))
+            surgery.replace(model, path, wrapper)
 
     def setup(self, training: Training) -> None:
         """Take the delta to start from, where the recipe names one."""
         if self.start is not None:
-            self.load(training.model, Path(self.start))
+            delta.read(training.model, self, Path(self.start))
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """LoRA+: B's factor."""
+        return {f"{path}.lora_B": self.b_rate_ratio for path, _ in _linears(model)}
 
     def expected(self, model: nn.Module) -> int:
         """Sum of r (in + out), and the head."""
-        inserted = sum(self.rank * sum(anatomy.features(w.base)) for w in surgery.wrappers(model).values())
-        return inserted + sum(p.numel() for head in anatomy.head(model).values() for p in head.parameters())
+        strength = self._strength()
+        inserted = sum(strength.of(path)[0] * sum(features(wrapper.base)) for path, wrapper in _linears(model))
+        inserted += sum(strength.of(path)[0] * sum(wrapper.weight.shape) for path, wrapper in _embeddings(model))
+        return inserted + anatomy.head_parameters(model)
 
-    def save(self, model: nn.Module, folder: Path, backbone: str) -> None:
-        """peft's two files; the model's configuration beside them keeps the names of the classes."""
-        assert isinstance(model, PreTrainedModel)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _places(model).items()}
-        save_file(tensors, folder / WEIGHTS)
-        write_json(folder / CONFIG, self._peft_config(model, backbone))
-        config: PreTrainedConfig = model.config
-        config.save_pretrained(folder)
+    def tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """A and B of every place, by peft's names."""
+        found: dict[str, Tensor] = {}
+        for path, wrapper in _linears(model):
+            a, b = wrapper.factors()
+            found |= {f"{delta.PREFIX}{path}.lora_A.weight": a, f"{delta.PREFIX}{path}.lora_B.weight": b}
+        for path, embedding in _embeddings(model):
+            found[f"{delta.PREFIX}{path}.lora_embedding_A"] = embedding.lora_embedding_A
+            found[f"{delta.PREFIX}{path}.lora_embedding_B"] = embedding.lora_embedding_B
+        return found
 
-    def load(self, model: nn.Module, folder: Path) -> None:
-        """Read peft's two files into the wrapped model; tensors that are missing or of another shape raise
-        ModelError.
-        """
-        tensors, config = _read(folder)
-        other = [name for name in NOT_PLAIN if config.get(name)]
-        if other or config["r"] != self.rank or config["lora_alpha"] != self.alpha:
-            told = f" and {', '.join(other)}, which plain LoRA has not" if other else ""
-            raise ModelError(
-                f"The delta in {folder} has r={config['r']}, lora_alpha={config['lora_alpha']}{told}; the method has "
-                f"rank {self.rank} and alpha {self.alpha:g}.",
-                hint="Set method.rank and method.alpha to the delta's.",
-            )
-        places = _places(model)
-        missing = sorted(set(places) - set(tensors))
-        extra = sorted(set(tensors) - set(places))
-        if missing or extra:
-            raise ModelError(
-                f"The delta in {folder} doesn't fit: {len(missing)} tensors missing ({missing[:2]}), "
-                f"{len(extra)} not wanted ({extra[:2]}).",
-                hint="Set method.targets to the linears that the delta was made for.",
-            )
-        wrong = [name for name, place in places.items() if place.shape != tensors[name].shape]
-        if wrong:
-            found, wanted = tuple(tensors[wrong[0]].shape), tuple(places[wrong[0]].shape)
-            raise ModelError(
-                f"The delta in {folder} doesn't fit: {wrong[0]} has shape {found}, the model asks for {wanted} "
-                f"({len(wrong)} such tensors).",
-                hint="It was made for another backbone, or for another number of classes.",
-            )
-        with torch.no_grad():
-            for name, place in places.items():
-                place.copy_(tensors[name])
+    def shipped(self) -> Method:
+        """Plain LoRA; PiSSA's of twice the rank, its alpha raised so that the scale stays."""
+        if self.init != "pissa":
+            return self
+        # scale = alpha / r, or alpha / sqrt(r): with 2 r in place of r, alpha grows by as much as the divisor.
+        grown = math.sqrt(2) if self.rank_stabilised else 2.0
+        return self.model_copy(
+            update={
+                "init": "uniform",
+                "rank": 2 * self.rank,
+                "alpha": grown * self.alpha,
+                "rank_pattern": {pattern: 2 * rank for pattern, rank in self.rank_pattern.items()},
+                "alpha_pattern": {pattern: grown * alpha for pattern, alpha in self.alpha_pattern.items()},
+            }
+        )
 
-    def merge(self, model: nn.Module) -> None:
-        """W + (alpha / r) B A in place of every wrapper."""
-        surgery.merge(model)
-
-    def _chosen(self, model: nn.Module) -> dict[str, Any]:
-        if self.targets == "attention":
-            chosen = anatomy.query_and_value(model)
-        elif self.targets == "all-linear":
-            chosen = anatomy.linears(model)
-        else:
-            try:
-                pattern = re.compile(self.targets)
-            except re.error as error:
-                raise ModelError(f"method.targets {self.targets!r} is no pattern: {error}.") from None
-            chosen = {path: linear for path, linear in anatomy.linears(model).items() if pattern.fullmatch(path)}
-        if not chosen:
-            raise ModelError(
-                f"method.targets {self.targets!r} matches no linear of {type(model).__name__}.",
-                hint=f"Its linears: {', '.join(list(anatomy.linears(model))[:8])}, …",
-            )
-        return chosen
-
-    def _peft_config(self, model: nn.Module, backbone: str) -> dict[str, Any]:
-        places = surgery.wrappers(model)
+    def peft_config(self, model: nn.Module) -> dict[str, Any]:
+        """The entries of a LoraConfig."""
+        places = {path: wrapper.base for path, wrapper in surgery.wrappers(model).items()}
+        strength = self._strength()
         return {
             "peft_type": "LORA",
-            "task_type": "SEQ_CLS" if anatomy.head(model) else None,
-            "base_model_name_or_path": backbone,
             "r": self.rank,
             "lora_alpha": self.alpha,
             "lora_dropout": self.dropout,
             "target_modules": sorted(places),
             "bias": "none",
-            "fan_in_fan_out": any(isinstance(wrapper.base, Conv1D) for wrapper in places.values()),
-            "modules_to_save": sorted(anatomy.head(model)) or None,
-            "inference_mode": True,
+            "fan_in_fan_out": any(isinstance(base, Conv1D) for base in places.values()),
             "init_lora_weights": True,
-            "use_rslora": False,
+            "use_rslora": self.rank_stabilised,
             "use_dora": False,
+            "lora_bias": False,
+            "rank_pattern": {path: strength.of(path)[0] for path in places if strength.of(path)[0] != self.rank},
+            "alpha_pattern": {
+                path: strength.alpha_of(path) for path in places if strength.alpha_of(path) != self.alpha
+            },
         }
 
+    def merge(self, model: nn.Module) -> None:
+        """W + s B A in place of every wrapper. Embeddings that the output layer shares are its own from then on."""
+        words = anatomy.output_layer(model)
+        tied = words is not None and any(wrapper.weight is words.weight for _, wrapper in _embeddings(model))
+        surgery.merge(model)
+        if tied:
+            model.config.tie_word_embeddings = False  # type: ignore[union-attr]
+            note(
+                "The output layer shared the embeddings that are merged: it keeps the old ones, and is saved by itself."
+            )
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    lacking = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
-    if lacking:
-        raise ModelError(f"The folder {folder} is no LoRA delta: it has no {' and no '.join(lacking)}.")
-    try:
-        return load_file(folder / WEIGHTS), read_json(folder / CONFIG)
-    except SafetensorError as error:
-        raise ModelError(f"The delta {folder / WEIGHTS} is damaged: {error}.", hint="Copy the file again.") from error
-
-
-def _head_tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        f"{name}.{key}": tensor
-        for name, head in anatomy.head(model).items()
-        for key, tensor in head.state_dict(keep_vars=True).items()
-    }
+    def _strength(self) -> Strength:
+        return Strength(self.rank, self.alpha, self.rank_pattern, self.alpha_pattern, self.rank_stabilised)
 
 
-def _places(model: nn.Module) -> dict[str, Tensor]:
-    places = {f"{PREFIX}{name}": tensor for name, tensor in _head_tensors(model).items()}
-    for path, wrapper in surgery.wrappers(model).items():
-        places[f"{PREFIX}{path}.lora_A.weight"] = wrapper.lora_A  # type: ignore[assignment]
-        places[f"{PREFIX}{path}.lora_B.weight"] = wrapper.lora_B  # type: ignore[assignment]
-    return places
+def _linears(model: nn.Module) -> list[tuple[str, LoraLinear]]:
+    return [(path, found) for path, found in surgery.wrappers(model).items() if isinstance(found, LoraLinear)]
+
+
+def _embeddings(model: nn.Module) -> list[tuple[str, LoraEmbedding]]:
+    return [(path, found) for path, found in surgery.wrappers(model).items() if isinstance(found, LoraEmbedding)]
+
+
+def _word_embeddings(model: nn.Module) -> dict[str, nn.Module]:
+    words = model.get_input_embeddings()  # type: ignore[operator]
+    if type(words) is not nn.Embedding:
+        raise ModelError(
+            f"method.embeddings needs plain word embeddings; {type(model).__name__} has {type(words).__name__}.",
+            hint="Leave method.embeddings out.",
+        )
+    return {next(path for path, module in model.named_modules() if module is words): words}

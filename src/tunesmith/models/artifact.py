@@ -1,23 +1,26 @@
 """Save a trained model so that it loads without tunesmith, load it again, and prove that nothing was lost.
 
-A method that trains the backbone's own weights saves a plain transformers model; one that inserts modules saves its
-delta in peft's layout, with the heads inside. The tokenizer always goes along.
+A method that trains every weight saves a plain transformers model; the others save their delta, with the heads inside.
+The tokenizer always goes along, and `backbone.json`, which says what the delta belongs to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.core.errors import ArtifactError, DivergedError
+from tunesmith.core import delta
+from tunesmith.core.errors import ArtifactError, DivergedError, ModelError
 from tunesmith.core.part import Method, Task
 from tunesmith.core.seeding import generator
 from tunesmith.core.step import Batch
+from tunesmith.models import identity
 from tunesmith.models import load as loading
 from tunesmith.models.builtin import MINILM, MINILM_HUB_NAME, PREFIX
 from tunesmith.models.load import Backbone
@@ -27,23 +30,43 @@ TOLERANCE = 1e-5
 
 
 def write(backbone: Backbone, method: Method, folder: Path) -> None:
-    """Write model or delta, and tokenizer, into the empty `folder`."""
+    """Write model or delta, tokenizer, and which backbone it came from, into the empty `folder`."""
     transformers.logging.disable_progress_bar()
-    name = MINILM_HUB_NAME if backbone.name == f"{PREFIX}{MINILM}" else backbone.name
-    method.save(backbone.model, folder, name)
+    model = backbone.model
+    if method.delta:
+        name = MINILM_HUB_NAME if backbone.name == f"{PREFIX}{MINILM}" else backbone.name
+        delta.write(model, method, folder, name)
+        # Beside the delta, the configuration keeps the names of the classes.
+        config: PreTrainedConfig = model.config
+        config.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
+    backbone.identity.write(folder)
 
 
 def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed: int) -> Backbone:
-    """The model that `save` wrote."""
+    """The model that `write` wrote. A delta on a backbone that is not the one it was trained on raises ModelError."""
     tokenizer = loading.load_tokenizer(str(folder))
     if not method.delta:
         model = loading.load_whole(folder, task.auto_class)
-        return loading.complete(model, tokenizer, settings.name)
+        return loading.complete(model, tokenizer, identity.read(folder))
     backbone = loading.load(settings, task.auto_class, task.head(), seed)
-    method.modify(backbone.model, generator(seed, method.word()))
-    method.load(backbone.model, folder)
-    return Backbone(backbone.model, tokenizer, backbone.limit, backbone.name)
+    identity.check(identity.read(folder), backbone.identity, folder)
+    shipped = method.shipped()
+    shipped.modify(backbone.model, generator(seed, method.word()))
+    delta.read(backbone.model, shipped, folder)
+    return replace(backbone, tokenizer=tokenizer)
+
+
+def merge(model: PreTrainedModel, method: Method) -> None:
+    """Fold what the method put in into the model's own weights. Raises ModelError where that can't be done."""
+    if method.cannot_merge:
+        raise ModelError(
+            f"A delta of '{method.word()}' can't be merged: {method.cannot_merge}.",
+            hint="Use it attached: tunesmith predict, or Session.predict.",
+        )
+    method.merge(model)
 
 
 @torch.inference_mode()

@@ -19,7 +19,8 @@ from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError
 from tunesmith.core.notes import note, warn
 from tunesmith.core.seeding import seed_of
-from tunesmith.models import builtin, refuse
+from tunesmith.models import builtin, identity, refuse
+from tunesmith.models.identity import Identity
 from tunesmith.models.settings import ModelSettings
 
 USUAL_LIMIT = 512
@@ -27,12 +28,17 @@ USUAL_LIMIT = 512
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model with a head, its tokenizer, and the longest sequence it may see."""
+    """A model with a head, its tokenizer, the longest sequence it may see, and which backbone it was made from."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     limit: int
-    name: str
+    identity: Identity
+
+    @property
+    def name(self) -> str:
+        """What the recipe calls the backbone."""
+        return self.identity.name
 
 
 def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed: int) -> Backbone:
@@ -48,11 +54,13 @@ def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed
     else:
         model = _pretrained(source, auto_class, head, getattr(torch, settings.dtype), seed)
         tokenizer = load_tokenizer(source)
-    return complete(model, tokenizer, settings.name)
+    _give_padding(model, tokenizer, settings.name)
+    return complete(model, tokenizer, identity.identify(model, tokenizer, settings.name))
 
 
-def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Backbone:
+def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Identity) -> Backbone:
     """Fit tokenizer and model to each other: a padding token, padding on the right, the length limit."""
+    name = known.name
     _give_padding(model, tokenizer, name)
     tokenizer.padding_side = "right"
     embeddings = model.get_input_embeddings()
@@ -64,7 +72,7 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: s
             hint="The two belong to different models: check the folder's files.",
         )
     model.config.use_cache = False
-    return Backbone(model, tokenizer, limit_of(model, tokenizer), name)
+    return Backbone(model, tokenizer, limit_of(model, tokenizer), known)
 
 
 def limit_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

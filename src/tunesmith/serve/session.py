@@ -73,7 +73,7 @@ class Session:
             raise RunFolderError(f"{out} exists and is not an empty folder.", hint="Give another one with --out.")
         batches = self.probe()
         before = artifact.outputs(self.backbone.model, batches)
-        self.recipe.method.merge(self.backbone.model)
+        artifact.merge(self.backbone.model, self.recipe.method.shipped())
         difference = artifact.prove(before, artifact.outputs(self.backbone.model, batches), "The merged model")
         with writing_folder(out) as temporary:
             self.backbone.model.save_pretrained(temporary)

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from tunesmith.core import surgery
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import remove_leftovers, sha256, write_json, writing_folder
 from tunesmith.core.notes import warn
@@ -28,23 +27,24 @@ KEPT = 2
 TENSORS, STATE, CHECKSUMS = "tensors.safetensors", "state.json", "checksums.json"
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes in a model: parameters that train, and buffers that are saved."""
+def weights(training: Training) -> dict[str, Tensor]:
+    """What training changes in a model: parameters that train or did, and buffers that are saved."""
+    model = training.model
     persistent = set(model.state_dict())
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
-    return {**{name: parameter.detach() for name, parameter in surgery.trained(model).items()}, **buffers}
+    return {**{name: p.detach() for name, p in model.named_parameters() if name in training.trained}, **buffers}
 
 
-def restore_weights(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def restore_weights(training: Training, tensors: dict[str, Tensor]) -> None:
     """Put back what `weights` gave."""
     with torch.no_grad():
-        for name, place in weights(model).items():
+        for name, place in weights(training).items():
             place.copy_(tensors[name])
 
 
 def save(folder: Path, training: Training, parts: Sequence[Part], extra: dict[str, Any]) -> Path:
     """Write a checkpoint of this moment into `folder`, and remove all but the last two."""
-    tensors = {f"weights.{name}": tensor for name, tensor in weights(training.model).items()}
+    tensors = {f"weights.{name}": tensor for name, tensor in weights(training).items()}
     tensors |= {f"random.{name}": tensor for name, tensor in _random_states().items()}
     optimizer, groups = _optimizer_state(training.optimizer)
     tensors |= optimizer
@@ -99,14 +99,15 @@ def load(path: Path, training: Training, parts: Sequence[Part]) -> dict[str, Any
     """Put a checkpoint's state back into training and parts; returns `state.json`."""
     tensors = load_file(path / TENSORS)
     state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-    restore_weights(training.model, _below(tensors, "weights."))
-    _restore_optimizer(training.optimizer, tensors, state["groups"])
+    restore_weights(training, _below(tensors, "weights."))
     for name, part in _named(parts):
         values = {**state["parts"][name], **_below(tensors, f"parts.{name}.")}
         with torch.no_grad():
             for key, parameter in part.parameters():
                 parameter.copy_(values[f"parameter.{key}"])
         part.restore({key: value for key, value in values.items() if not key.startswith("parameter.")})
+    # After the parts, which may freeze again what had left the optimizer.
+    _restore_optimizer(training.optimizer, tensors, state["groups"])
     training.step = int(state["step"])
     _restore_random(_below(tensors, "random."))
     return state
@@ -116,14 +117,14 @@ def save_best(folder: Path, training: Training) -> str:
     """Keep the weights of this moment as the best so far; returns the name by which they are restored."""
     name = f"best-{training.step:08d}"
     with writing_folder(folder / name, replace=True) as temporary:
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(training.model).items()}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(training).items()}
         save_file(tensors, temporary / TENSORS)
     return name
 
 
-def restore_best(folder: Path, name: str, model: nn.Module) -> None:
+def restore_best(folder: Path, name: str, training: Training) -> None:
     """Put the best weights back."""
-    restore_weights(model, load_file(folder / name / TENSORS))
+    restore_weights(training, load_file(folder / name / TENSORS))
 
 
 def _named(parts: Sequence[Part]) -> list[tuple[str, Part]]:

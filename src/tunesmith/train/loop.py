@@ -148,7 +148,7 @@ def train(  # noqa: C901 - one page on purpose
 
     # 6. The best weights, if a part kept some.
     if best:
-        checkpoint.restore_best(outside.checkpoints, best, model)
+        checkpoint.restore_best(outside.checkpoints, best, training)
         note("The weights of the best evaluation are restored.")
     if training.stop:
         note(f"Stopped after {training.step} of {training.total_steps} updates: {training.stop}.")

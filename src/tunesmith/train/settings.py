@@ -32,6 +32,8 @@ class TrainSettings(BaseModel):
     """Largest norm of an update's gradient; a larger gradient is scaled down to it."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the matrix products; `auto` takes what the hardware does well. Weights stay in float32."""
+    activation_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass instead of being kept: less memory, more time."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train."""
     seed: int = Field(0, ge=0)

@@ -1,0 +1,48 @@
+"""Linear layers of every make: `nn.Linear`, GPT-2's Conv1D, and quantised ones, read and written in one orientation.
+
+A weight is [out, in] here, whatever the layer stores.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+def features(linear: nn.Module) -> tuple[int, int]:
+    """(in, out) of a linear."""
+    if isinstance(linear, Conv1D):
+        return int(linear.weight.shape[0]), int(linear.weight.shape[1])
+    return int(linear.in_features), int(linear.out_features)  # type: ignore[arg-type]
+
+
+def weight_of(linear: nn.Module) -> Tensor:
+    """A linear's weight in float32 (float64 where it is that), [out, in]; it shares no memory that may be written."""
+    weight = cast(Tensor, linear.weight).detach()
+    if not weight.dtype.is_floating_point:
+        raise TypeError(f"{type(linear).__name__} holds {weight.dtype}")
+    exact = weight if weight.dtype == torch.float64 else weight.float()
+    return exact.T if isinstance(linear, Conv1D) else exact
+
+
+def with_weight(linear: nn.Module, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    """A plain copy of `linear` with another weight [out, in] and, where given, another bias [out]; types are kept."""
+    plain = copy.deepcopy(linear)
+    stored = weight.T if isinstance(linear, Conv1D) else weight
+    kept = cast(Tensor, linear.weight)
+    plain.weight = nn.Parameter(stored.to(kept.dtype).contiguous(), requires_grad=kept.requires_grad)
+    if bias is not None:
+        plain.bias = nn.Parameter(bias.to(kept.dtype), requires_grad=kept.requires_grad)
+    return plain
+
+
+def in_type_of(parameter: Tensor, x: Tensor) -> Tensor:
+    """`x` in the type of a module's own parameters: a backbone in bfloat16 may have matrices in float32 beside it.
+
+    Under autocast `x` as it is: autocast brings both to one type by itself.
+    """
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(parameter.dtype)
