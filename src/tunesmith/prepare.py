@@ -100,7 +100,10 @@ def _checkpoint_activations(backbone: Backbone, recipe: Recipe) -> None:
             hint="Leave one of the two out.",
         )
     # The kind that works where no gradient enters from below, as under a frozen backbone.
-    backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+    # Later versions of transformers call it by another name.
+    model = backbone.model
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def load_backbone(recipe: Recipe) -> Backbone:
