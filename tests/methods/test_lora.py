@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,16 +10,23 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
-from transformers.pytorch_utils import Conv1D
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from tests import toy
 from tunesmith.core import delta, surgery
-from tunesmith.core.errors import ModelError
 from tunesmith.core.delta import CONFIG, WEIGHTS
+from tunesmith.core.errors import ModelError
+from tunesmith.core.notes import listening
 from tunesmith.methods.lora import Lora
-from tunesmith.methods.low_rank import LoraLinear
+from tunesmith.methods.low_rank import LoraEmbedding, LoraLinear
+from tunesmith.models import artifact
 from tunesmith.prepare import Prepared, load_backbone
 from tunesmith.train import checkpoint
 
@@ -29,13 +35,6 @@ SAME = 1e-5
 
 # peft asks the model for a property under a name that transformers has since changed.
 OF_PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
-
-def wrapped(base: nn.Module, rank: int = 2, scale: float = 0.5, dropout: float = 0.0) -> LoraLinear:
-    """A wrapper whose B is no longer zero."""
-    made = LoraLinear(base, rank, scale, dropout, torch.Generator().manual_seed(0))
-    nn.init.normal_(made.lora_B)
-    return made
 
 
 def built(backbone: str = "builtin:tiny-bert", **method: Any) -> Prepared:
@@ -53,63 +52,6 @@ def plain(toyed: Prepared, folder: Path) -> nn.Module:
     """The same backbone without our code: saved to a folder, and loaded by transformers alone."""
     load_backbone(toyed.recipe).model.save_pretrained(folder)
     return AutoModelForSequenceClassification.from_pretrained(folder).eval()
-
-
-def test_a_starts_uniform_and_b_at_zero() -> None:
-    made = LoraLinear(nn.Linear(400, 30), 50, 1.0, 0.0, torch.Generator().manual_seed(0))
-    # A uniform variable in ±b has the standard deviation b / sqrt(3); b = 1 / sqrt(400).
-    assert made.lora_A.shape == (50, 400) and made.lora_A.abs().max() <= 1 / 20
-    assert made.lora_A.std().item() == pytest.approx(1 / 20 / math.sqrt(3), rel=0.01)
-    assert made.lora_B.shape == (30, 50) and not made.lora_B.any()
-
-
-def test_output_by_hand() -> None:
-    base = nn.Linear(2, 1)
-    made = wrapped(base, rank=1, scale=3.0)
-    with torch.no_grad():
-        base.weight.copy_(torch.tensor([[1.0, 2.0]]))
-        base.bias.fill_(0.5)
-        made.lora_A.copy_(torch.tensor([[2.0, -1.0]]))
-        made.lora_B.copy_(torch.tensor([[4.0]]))
-    # 1*10 + 2*7 + 0.5 = 24.5, and 3 * 4 * (2*10 - 7) = 156.
-    assert made(torch.tensor([[10.0, 7.0]])).item() == pytest.approx(180.5)
-
-
-def test_gradients_at_step_0() -> None:
-    made = LoraLinear(nn.Linear(4, 3), 2, 0.5, 0.0, torch.Generator().manual_seed(0))
-    x, dy = torch.randn(5, 4), torch.randn(5, 3)
-    made(x).backward(dy)
-    assert made.lora_A.grad is not None and not made.lora_A.grad.any()
-    assert torch.allclose(cast(Tensor, made.lora_B.grad), 0.5 * dy.T @ (x @ made.lora_A.T))
-
-
-def test_dropout_touches_the_low_rank_branch_alone() -> None:
-    made = wrapped(nn.Linear(64, 8), dropout=0.5)
-    x = torch.randn(3, 64)
-    assert not torch.equal(made(x), made(x))
-    with torch.no_grad():
-        made.lora_B.zero_()
-    assert torch.equal(made(x), made.base(x))
-    assert torch.equal(made.eval()(x), made(x))
-
-
-@pytest.mark.parametrize("base", [nn.Linear(6, 4), Conv1D(4, 6)], ids=["linear", "conv1d"])
-def test_merged_has_the_scale_once(base: nn.Module) -> None:
-    made = wrapped(base)
-    before = base.weight.clone()  # type: ignore[operator]
-    x = torch.randn(5, 6)
-    folded = made.merged()
-    assert type(folded) is type(base)
-    assert torch.allclose(folded(x), made(x), atol=1e-6)
-    assert torch.equal(cast(Tensor, base.weight), before)
-
-
-def test_a_low_precision_base_keeps_its_type_and_is_merged_in_float32() -> None:
-    made = wrapped(nn.Linear(6, 4).bfloat16())
-    assert made.lora_A.dtype == torch.float32
-    assert made(torch.randn(2, 6).bfloat16()).dtype == torch.bfloat16
-    exact = made.weight.float() + 0.5 * made.lora_B @ made.lora_A
-    assert torch.equal(cast(Tensor, made.merged().weight), exact.bfloat16())
 
 
 @pytest.mark.parametrize(
@@ -246,3 +188,119 @@ def test_a_delta_with_a_head_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"classifier\.bias"):
         delta.read(toyed.training.model, toyed.recipe.method, folder)
     assert all(torch.equal(before[name], tensor) for name, tensor in toy.weights(toyed).items())
+
+
+FULL = {
+    "rank": 2,
+    "alpha": 3.0,
+    "embeddings": True,
+    "rank_pattern": {"layer.1.*": 3},
+    "alpha_pattern": {".*value": 5.0},
+}
+
+
+@OF_PEFT
+@pytest.mark.parametrize(
+    ("backbone", "settings"),
+    [
+        ("builtin:tiny-bert", FULL),
+        ("builtin:tiny-bert", {"rank": 3, "rank_stabilised": True, "targets": "all-linear"}),
+        ("builtin:tiny-bert", {"rank": 3, "init": "pissa"}),
+        ("builtin:tiny-gpt2", {"rank": 3, "init": "pissa", "rank_stabilised": True, "alpha_pattern": {"c_attn": 7.0}}),
+        ("builtin:tiny-gpt2", {"embeddings": True, "rank_pattern": {"wte": 3}}),
+        ("builtin:tiny-t5", {"embeddings": True}),
+    ],
+    ids=str,
+)
+def test_every_kind_loads_in_peft_and_merges(backbone: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    toyed = shaken(built(backbone, **settings))
+    expected = toy.logits(toyed.training.model, toyed.backbone.tokenizer)
+    folder = toy.save(toyed, tmp_path / "delta")
+    recipe = toyed.recipe
+    loaded = artifact.load(folder, recipe.model, recipe.task, recipe.method, recipe.train.seed)
+    assert (toy.logits(loaded.model, loaded.tokenizer) - expected).abs().max() <= SAME
+    theirs = PeftModel.from_pretrained(plain(toyed, tmp_path / "plain"), str(folder))
+    assert (toy.logits(theirs, toyed.backbone.tokenizer) - expected).abs().max() <= SAME
+    artifact.merge(loaded.model, recipe.method.shipped())
+    loaded.model.save_pretrained(tmp_path / "merged")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert (toy.logits(merged, toyed.backbone.tokenizer) - expected).abs().max() <= SAME
+
+
+def shaken(toyed: Prepared) -> Prepared:
+    """Move everything that was inserted, as if it were trained."""
+    with torch.no_grad():
+        for name, parameter in toyed.training.model.named_parameters():
+            if "lora_" in name:
+                parameter += 0.1 * torch.randn(parameter.shape)
+    return toyed
+
+
+def test_patterns_give_other_ranks_and_strengths() -> None:
+    made = surgery.wrappers(built(**FULL).training.model)
+    ranks = {path.partition("layer.")[2]: cast(LoraLinear, w) for path, w in made.items() if isinstance(w, LoraLinear)}
+    assert {path: (w.lora_A.shape[0], w.scale) for path, w in ranks.items()} == {
+        "0.attention.self.query": (2, 1.5),
+        "0.attention.self.value": (2, 2.5),
+        "1.attention.self.query": (3, 1.0),
+        "1.attention.self.value": (3, pytest.approx(5 / 3)),
+    }
+
+
+@pytest.mark.parametrize("init", ["uniform", "pissa"])
+@pytest.mark.parametrize("backbone", toy.BACKBONES)
+def test_the_first_outputs_are_the_backbones_whatever_the_start(backbone: str, init: str) -> None:
+    toyed = built(backbone, init=init, targets="all-linear", embeddings=init == "uniform")
+    expected = toy.logits(load_backbone(toyed.recipe).model, toyed.backbone.tokenizer)
+    assert torch.equal(toy.logits(toyed.training.model, toyed.backbone.tokenizer), expected)
+
+
+def test_lora_plus_gives_b_another_rate() -> None:
+    toyed = toy.prepared({"method": {"name": "lora", "b_rate_ratio": 16.0}, "train": {"learning_rate": 1e-3}})
+    rates = {name: group["peak"] for group in toyed.training.optimizer.param_groups for name in group["names"]}
+    assert set(rates) == set(surgery.trained(toyed.training.model))
+    for name, rate in rates.items():
+        assert rate == pytest.approx(16e-3 if name.endswith("lora_B") else 1e-3), name
+
+
+def test_merging_embeddings_leaves_a_tied_output_layer_as_it_was(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=19, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    model = GPT2LMHeadModel(config).eval()
+    assert model.lm_head.weight is model.transformer.wte.weight
+    method = Lora(rank=2, embeddings=True)
+    method.modify(model, torch.Generator().manual_seed(0))
+    wrapper = cast(LoraEmbedding, model.transformer.wte)
+    nn.init.normal_(wrapper.lora_embedding_A)
+    ids = torch.tensor([[3, 1, 4]])
+    expected = model(ids).logits
+    with listening() as notes:
+        method.merge(model)
+    assert any("keeps the old ones" in told for told in notes)
+    assert torch.allclose(model(ids).logits, expected, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    loaded = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    assert torch.allclose(loaded(ids).logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"init": "pissa", "embeddings": True}, "does not go with 'embeddings'"),
+        ({"init": "pissa", "start": "somewhere"}, "does not go with 'start'"),
+        ({"rank_pattern": {"value": 0}}, "need numbers above 0"),
+        ({"alpha_pattern": {"value": -1.0}}, "need numbers above 0"),
+    ],
+)
+def test_settings_that_contradict_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Lora(**settings)
+
+
+def test_a_rank_larger_than_the_layer_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"rank 33 is larger than the layer bert\.encoder.*, which is 32 by 32"):
+        built(rank=33)
+
+
+def test_targets_that_match_nothing_name_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"Did you mean 'attention\.self\.query'\?.*output\.dense"):
+        built(targets="attention.self.queri")

@@ -57,6 +57,18 @@ def output_layer(model: nn.Module) -> nn.Module | None:
     return words() if callable(words) else None
 
 
+def word_embeddings(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that look up words, by path: one, or several that share their weight (T5's encoder and decoder)."""
+    words = getattr(model, "get_input_embeddings", lambda: None)()
+    if words is None:
+        return {}
+    return {
+        path: module
+        for path, module in model.named_modules(remove_duplicate=False)
+        if module is words or (isinstance(module, nn.Embedding) and module.weight is words.weight)
+    }
+
+
 def head_parameters(model: nn.Module) -> int:
     """How many parameters the head has."""
     return sum(parameter.numel() for module in head(model).values() for parameter in module.parameters())

@@ -45,7 +45,8 @@ def write(model: nn.Module, method: Method, folder: Path, backbone: str) -> None
     """Write what the method put in or trained, and the head; `backbone` is the name they belong to."""
     config = method.shipped().peft_config(model)
     tensors = {**method.tensors(model), **_heads(model, config)}
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: a file of safetensors refuses tensors that share memory, as those of tied modules do.
+    stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(stored, folder / (OWN if config is None else WEIGHTS), metadata={"format": "pt"})
     if config is not None:
         told = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -91,12 +91,17 @@ class Lora(Method):
         for path, place in places.items():
             rank, scale = strength.of(path)
             if isinstance(place, nn.Embedding):
-                surgery.replace(model, path, LoraEmbedding(place, rank, scale, generator))
                 continue
             wrapper = LoraLinear(place, rank, scale, self.dropout, generator)
             if self.init == "pissa":
                 wrapper.start_from(*principal(weight_of(place), rank, scale))
             surgery.replace(model, path, wrapper)
+        if words := [path for path, place in places.items() if isinstance(place, nn.Embedding)]:
+            # Modules that share a weight share what is added to it.
+            rank, scale = strength.of(words[0])
+            embedding = LoraEmbedding(cast(nn.Embedding, places[words[0]]), rank, scale, generator)
+            for path in words:
+                surgery.replace(model, path, embedding)
 
     def setup(self, training: Training) -> None:
         """Take the delta to start from, where the recipe names one."""
@@ -111,8 +116,8 @@ class Lora(Method):
         """Sum of r (in + out), and the head."""
         strength = self._strength()
         inserted = sum(strength.of(path)[0] * sum(features(wrapper.base)) for path, wrapper in _linears(model))
-        inserted += sum(strength.of(path)[0] * sum(wrapper.weight.shape) for path, wrapper in _embeddings(model))
-        return inserted + anatomy.head_parameters(model)
+        embeddings = {wrapper: strength.of(path)[0] * sum(wrapper.weight.shape) for path, wrapper in _embeddings(model)}
+        return inserted + sum(embeddings.values()) + anatomy.head_parameters(model)
 
     def tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """A and B of every place, by peft's names."""
@@ -143,7 +148,7 @@ class Lora(Method):
 
     def peft_config(self, model: nn.Module) -> dict[str, Any]:
         """The entries of a LoraConfig."""
-        places = {path: wrapper.base for path, wrapper in surgery.wrappers(model).items()}
+        places = {path: wrapper.base for path, wrapper in [*_linears(model), *_embeddings(model)]}
         strength = self._strength()
         return {
             "peft_type": "LORA",
@@ -183,14 +188,16 @@ def _linears(model: nn.Module) -> list[tuple[str, LoraLinear]]:
 
 
 def _embeddings(model: nn.Module) -> list[tuple[str, LoraEmbedding]]:
-    return [(path, found) for path, found in surgery.wrappers(model).items() if isinstance(found, LoraEmbedding)]
+    every = model.named_modules(remove_duplicate=False)
+    return [(path, found) for path, found in every if isinstance(found, LoraEmbedding)]
 
 
 def _word_embeddings(model: nn.Module) -> dict[str, nn.Module]:
-    words = model.get_input_embeddings()  # type: ignore[operator]
-    if type(words) is not nn.Embedding:
+    words = anatomy.word_embeddings(model)
+    other = next((type(module).__name__ for module in words.values() if type(module) is not nn.Embedding), "")
+    if other or not words:
         raise ModelError(
-            f"method.embeddings needs plain word embeddings; {type(model).__name__} has {type(words).__name__}.",
+            f"method.embeddings needs plain word embeddings; {type(model).__name__} has {other or 'none'}.",
             hint="Leave method.embeddings out.",
         )
-    return {next(path for path, module in model.named_modules() if module is words): words}
+    return words
