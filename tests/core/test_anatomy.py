@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     RobertaConfig,
@@ -136,3 +139,69 @@ def test_the_longest_sequence_of_roberta_goes_through() -> None:
     found(input_ids=torch.full((1, longest), 5))
     with pytest.raises((IndexError, RuntimeError)):
         found(input_ids=torch.full((1, longest + 1), 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "tiny-bert",
+            {"query": "self.query", "key": "self.key", "value": "self.value", "attention": "attention.output.dense",
+             "up": "intermediate.dense", "down": "1.output.dense"},
+        ),
+        ("tiny-gpt2", {"qkv": "attn.c_attn", "attention": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}),
+        (
+            "tiny-llama",
+            {"query": "q_proj", "key": "k_proj", "value": "v_proj", "attention": "o_proj", "up": "gate_proj|up_proj",
+             "down": "down_proj"},
+        ),
+        (
+            "distilbert",
+            {"query": "q_lin", "key": "k_lin", "value": "v_lin", "attention": "out_lin", "up": "lin1", "down": "lin2"},
+        ),
+        (
+            "tiny-t5",
+            {"query": r"Attention\.q", "key": r"Attention\.k", "value": r"Attention\.v", "attention": r"Attention\.o",
+             "up": "wi", "down": "wo"},
+        ),
+    ],
+)  # fmt: skip
+def test_every_linear_has_its_role(name: str, expected: dict[str, str]) -> None:
+    found = model(name)
+    roles = anatomy.roles(found)
+    assert list(roles) == list(anatomy.linears(found))
+    for path, role in roles.items():
+        ending = expected[role].replace("1.output", r"layer\.\d\.output")
+        assert re.search(rf"(?:{ending})$", path), (path, role)
+    assert set(roles.values()) == set(expected)
+
+
+def test_a_square_feed_forward_is_told_by_its_order() -> None:
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    roles = anatomy.roles(BertForMaskedLM(config))
+    assert [path.partition("layer.0.")[2] for path, role in roles.items() if role in ("up", "down")] == [
+        "intermediate.dense", "output.dense",
+    ]  # fmt: skip
+    assert roles["bert.encoder.layer.0.output.dense"] == "down"
+
+
+def test_blocks_without_attention_have_no_roles() -> None:
+    made = nn.Sequential(nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]))
+    assert anatomy.roles(made) == {}
+
+
+def test_the_output_layer_of_a_language_model_is_no_head() -> None:
+    sizes: dict[str, Any] = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    masked = BertForMaskedLM(BertConfig(**sizes, intermediate_size=8))
+    assert anatomy.head(masked) == {} and anatomy.head_parameters(masked) == 0
+    assert anatomy.output_layer(masked) is masked.cls.predictions.decoder
+    classifier = model("tiny-bert")
+    assert anatomy.output_layer(classifier) is None
+    assert anatomy.head_parameters(classifier) == 32 * 3 + 3
+
+
+def test_word_embeddings_are_found_wherever_their_weight_is() -> None:
+    assert list(anatomy.word_embeddings(model("tiny-bert"))) == ["bert.embeddings.word_embeddings"]
+    assert list(anatomy.word_embeddings(model("tiny-t5"))) == [
+        "transformer.shared", "transformer.encoder.embed_tokens", "transformer.decoder.embed_tokens",
+    ]  # fmt: skip

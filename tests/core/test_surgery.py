@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests import toy
 from tunesmith.core import surgery
 
 
@@ -87,3 +91,48 @@ def test_parameters_are_counted_tied_ones_once() -> None:
 def test_a_wrapper_must_say_how_it_is_merged() -> None:
     with pytest.raises(NotImplementedError):
         surgery.Wrapper(nn.Linear(1, 1)).merged()
+
+
+class Shifted(surgery.Inserted):
+    """Doubles what its host gets, and adds its own number to what the host gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor(3.0))
+
+    def before(self, host: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {name: 2 * value for name, value in arguments.items()}
+
+    def after(self, host: nn.Module, arguments: dict[str, Any], output: Tensor) -> Tensor:
+        assert list(arguments) == ["input"]
+        return output + self.shift
+
+
+def test_what_is_inserted_acts_on_its_host_by_the_names_of_arguments() -> None:
+    host, x = nn.Linear(3, 2), torch.randn(4, 3)
+    before = host(x)
+    surgery.insert(host, "shifted", Shifted())
+    assert list(surgery.inserted(host)) == ["shifted"] and "shifted.shift" in surgery.trained(host)
+    expected = nn.functional.linear(2 * x, host.weight, host.bias) + 3
+    assert torch.equal(host(x), expected) and torch.equal(host(input=x), expected)
+    with surgery.switched_off(host):
+        assert torch.equal(host(x), before)
+    # A copy has a module of its own.
+    copied = copy.deepcopy(host)
+    with torch.no_grad():
+        copied.shifted.shift.fill_(0.0)
+    assert torch.equal(host(x), expected) and torch.allclose(copied(x), expected - 3, atol=1e-6)
+
+
+def test_a_module_that_stands_in_several_places_is_replaced_in_all() -> None:
+    shared = nn.Linear(2, 2)
+    made = nn.ModuleDict({"first": shared, "second": nn.Sequential(shared)})
+    wrapper = Doubled(shared)
+    surgery.replace(made, "first", wrapper)
+    assert made["first"] is wrapper and made["second"][0] is wrapper and wrapper.base is shared
+
+
+def test_only_the_head_trains_in_a_frozen_backbone() -> None:
+    made = toy.prepared({}).training.model
+    surgery.freeze_backbone(made)
+    assert set(surgery.trained(made)) == {"classifier.weight", "classifier.bias"}

@@ -118,3 +118,22 @@ def test_steps_are_those_of_the_formula() -> None:
         corrected = first / (1 - 0.9**step), second / (1 - 0.999**step)
         value = value - 0.01 * 0.1 * value - 0.01 * corrected[0] / (corrected[1].sqrt() + 1e-8)
     assert torch.allclose(model.weight.double(), value, atol=1e-6)
+
+
+class Faster(Part):
+    """Gives some parameters a rate of their own."""
+
+    def rates(self, model: nn.Module) -> dict[str, float]:
+        """Ten times the rate for the classifier."""
+        return {name: 10.0 for name, _ in model.named_parameters() if name.startswith("classifier")}
+
+
+def test_a_part_may_give_parameters_a_rate_of_their_own() -> None:
+    model = toy.prepared({}).training.model
+    built = optimizer.build(model, [Faster()], TrainSettings(weight_decay=0.1), 1e-3)
+    rates = {one: (group["peak"], group["weight_decay"]) for group in built.param_groups for one in group["names"]}
+    assert set(rates) == set(surgery.trained(model))
+    assert rates["classifier.weight"] == (pytest.approx(1e-2), 0.1)
+    assert rates["classifier.bias"] == (pytest.approx(1e-2), 0.0)
+    assert rates["bert.pooler.dense.weight"] == (pytest.approx(1e-3), 0.1)
+    assert all(group["lr"] == group["peak"] for group in built.param_groups)

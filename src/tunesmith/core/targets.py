@@ -47,6 +47,7 @@ def matching(pattern: str, paths: list[str], setting: str) -> list[str]:
 def _near(targets: str, paths: list[str]) -> str:
     # Blocks are alike: their linears' names without the blocks' numbers are few.
     names = sorted({re.split(r"\.\d+\.", path, maxsplit=1)[-1] for path in paths})
-    close = get_close_matches(targets, names, n=1, cutoff=0.4)
-    near = f" Did you mean '{close[0]}'?" if close else ""
+    called = {**{name.rpartition(".")[2]: name for name in names}, **{name: name for name in names}}
+    close = get_close_matches(targets, called, n=1, cutoff=0.4)
+    near = f" Did you mean '{called[close[0]]}'?" if close else ""
     return f"{near} The linears of its blocks: {', '.join(names) or 'none'}."
