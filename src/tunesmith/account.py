@@ -62,7 +62,10 @@ def cost(folder: Path, prepared: Prepared) -> dict[str, Any]:
     record = lines(folder / METRICS)
     steps = [line for line in record if line["event"] == "step"]
     seconds = sum(line["seconds"] for line in steps)
-    trains, every = surgery.count(prepared.backbone.model)
+    model = prepared.backbone.model
+    # Counted by name: what a part froze on the way was trained too.
+    trains = sum(p.numel() for name, p in model.named_parameters() if name in prepared.training.trained)
+    every = surgery.count(model)[1]
     return {
         "seconds": seconds,
         "examples_per_second": sum(line["examples"] for line in steps) / seconds if seconds else 0.0,

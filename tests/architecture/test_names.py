@@ -34,7 +34,13 @@ def test_a_part_is_called_like_its_file() -> None:
     assert [f"{path} holds {name}, not {expected(path)}" for path, name in listed if name != expected(path)] == []
 
 
-def test_a_file_of_a_kind_holds_a_part() -> None:
+def test_a_file_of_a_kind_holds_a_part_or_what_a_part_beside_it_uses() -> None:
     parts = {name.split(": ")[0] for name in source.bases() if source.derives(name, source.PART)}
     files = [path for path in source.modules() if path.startswith(source.PART_FOLDERS) and "__init__" not in path]
-    assert [path for path in files if path not in parts] == []
+    imported = {(path, node.module) for path, node in source.nodes(ast.ImportFrom) if path in parts}
+
+    def used(path: str) -> bool:
+        module = f"tunesmith.{path.removesuffix('.py').replace('/', '.')}"
+        return any(name == module and path.split("/")[0] == part.split("/")[0] for part, name in imported)
+
+    assert [path for path in files if path not in parts and not used(path)] == []
