@@ -13,6 +13,8 @@ from transformers import (
     BertForMaskedLM,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -205,3 +207,47 @@ def test_word_embeddings_are_found_wherever_their_weight_is() -> None:
     assert list(anatomy.word_embeddings(model("tiny-t5"))) == [
         "transformer.shared", "transformer.encoder.embed_tokens", "transformer.decoder.embed_tokens",
     ]  # fmt: skip
+
+
+def small(kind: type, config: type, **other: Any) -> Any:
+    sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
+    return kind(config(vocab_size=20, num_hidden_layers=2, **sizes, **other))
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("tiny-bert", "output.LayerNorm"),
+        ("roberta", "output.LayerNorm"),
+        ("distilbert", "output_layer_norm"),
+        ("tiny-gpt2", None),
+        ("tiny-llama", None),
+        ("tiny-t5", None),
+    ],
+)
+def test_norms_after_the_feed_forward(name: str, norm: str | None) -> None:
+    found = model(name)
+    down = [path for path, role in anatomy.roles(found).items() if role == "down"]
+    blocks = anatomy.blocks(found)
+    assert len(down) == len(blocks)
+    expected = {path: f"{block}.{norm}" for path, block in zip(down, blocks, strict=True)} if norm else {}
+    assert anatomy.norms_after(found) == expected
+
+
+def test_norms_after_in_language_models_and_in_other_places() -> None:
+    masked = small(BertForMaskedLM, BertConfig)
+    assert list(anatomy.norms_after(masked).values())[1] == "bert.encoder.layer.1.output.LayerNorm"
+    # Gemma 2 has a norm on the feed-forward's output, before the sum: no such norm.
+    assert anatomy.norms_after(small(Gemma2ForCausalLM, Gemma2Config, num_key_value_heads=1, head_dim=4)) == {}
+    with torch.device("meta"):
+        assert len(anatomy.norms_after(small(BertForMaskedLM, BertConfig))) == 2
+
+
+def test_looking_for_norms_leaves_no_trace() -> None:
+    found = small(BertForMaskedLM, BertConfig).train()
+    found.bert.encoder.layer[0].output.eval()
+    modes, before = [module.training for module in found.modules()], torch.get_rng_state()
+    anatomy.norms_after(found)
+    assert [module.training for module in found.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(module._forward_hooks for module in found.modules())

@@ -8,10 +8,14 @@ roles      what each of them is for: query, key, value, the way back from attent
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core.linear import features
@@ -190,3 +194,58 @@ def positions(model: nn.Module) -> int | None:
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's weights are."""
     return next(model.parameters()).device
+
+
+def blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Every block of every stack, by path."""
+    return {f"{stack}.{n}": block for stack, every in stacks(model).items() for n, block in enumerate(every)}
+
+
+def norms_after(model: nn.Module) -> dict[str, str]:
+    """The norm that a block applies to the sum of its feed-forward's output and input, by the path of the linear `down`
+    (BERT's kind); no entry where the norm stands before the feed-forward (GPT-2's, Llama's, T5's).
+
+    The order of the calls tells it, in one run of the backbone on two tokens; it leaves no trace.
+    """
+    found: dict[str, str] = {}
+    places = [path for path, role in roles(model).items() if role == "down"]
+    starts = {path: next(f"{block}." for block in blocks(model) if path.startswith(f"{block}.")) for path in places}
+    watched = {**norms(model), **{path: model.get_submodule(path) for path in places}}
+    for (path, _, output), (following, entering, _) in pairwise(_calls(model, watched)):
+        # A norm of the feed-forward's own output (Gemma 2's) gets that very tensor, no sum with it.
+        if path in starts and following not in starts and following.startswith(starts[path]) and entering is not output:
+            found.setdefault(path, following)
+    return found
+
+
+def _calls(model: nn.Module, watched: Mapping[str, nn.Module]) -> list[tuple[str, Any, Any]]:
+    """Which of the watched modules a run calls, in order: (path, what goes in, what comes out)."""
+    seen: list[tuple[str, Any, Any]] = []
+
+    def watch(path: str, module: nn.Module) -> RemovableHandle:
+        def note(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            seen.append((path, next(iter([*given, *named.values()])), output))
+
+        return module.register_forward_hook(note, with_kwargs=True)
+
+    modes = {module: module.training for module in model.modules()}
+    handles = [watch(path, module) for path, module in watched.items()]
+    try:
+        _run(model.eval())
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return seen
+
+
+def _run(model: nn.Module) -> None:
+    """Run the backbone on two tokens, for nothing but what its modules do."""
+    body, device = backbone(model), device_of(model)
+    accepted = inspect.signature(body.forward).parameters
+    # No padding, about whose lack of a mask the model would warn; a mask is what models on "meta" can't read.
+    padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+    ids = torch.full((1, 2), 1 if padding == 0 else 0, device=device)  # [batch, time]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        body(**{name: ids for name in ("input_ids", "decoder_input_ids") if name in accepted})
