@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunesmith import recipe as recipes
 from tunesmith import run as runs
 from tunesmith.run import Run, resume
+from tunesmith.serve import merge as merges
+from tunesmith.serve.merge import Mix
 from tunesmith.serve.session import Session, load
 
-__all__ = ["Run", "Session", "load", "resume", "train"]
+__all__ = ["Mix", "Run", "Session", "load", "merge", "resume", "train"]
 
 
 def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, **overrides: Any) -> Run:
@@ -24,3 +26,15 @@ def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = No
     if isinstance(source, Mapping):
         return runs.start(recipes.from_values(recipes.merged(source, overrides)), out)
     return runs.start(recipes.from_source(source, values=overrides), out)
+
+
+def merge(
+    runs: str | Path | Sequence[str | Path], out: str | Path, mix: Mix | None = None, *, as_delta: str | None = None
+) -> dict[str, Any]:
+    """Put together what runs on one backbone learned, as a plain transformers model in the folder `out`.
+
+    mix: how, as in `Mix("ties", weights=(1, 0.5))`; the mean of the runs where none is given. as_delta: "exact" or
+    "rank=N" writes a small run instead, which holds only what the backbone has not. Returns what was done and measured.
+    """
+    folders = [runs] if isinstance(runs, str | Path) else runs
+    return merges.merge([Path(folder) for folder in folders], Path(out), mix or Mix(), as_delta)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from tunesmith.core import arguments as words
 from tunesmith.core import files, registry
 from tunesmith.core.errors import RecipeError, TunesmithError, nearest
 from tunesmith.core.lazy import Lazy
@@ -24,20 +25,22 @@ from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
+    from tunesmith import catalogue, progress
     from tunesmith import check as checks
     from tunesmith import explain as explaining
     from tunesmith import measure as measuring
-    from tunesmith import progress
     from tunesmith import recipe as recipes
     from tunesmith import run as runs
     from tunesmith.report import page, printed, terminal
+    from tunesmith.serve import merge as merges
     from tunesmith.serve import session as sessions
 else:
+    catalogue = Lazy("tunesmith.catalogue")
     checks, explaining, measuring = Lazy("tunesmith.check"), Lazy("tunesmith.explain"), Lazy("tunesmith.measure")
     progress, recipes, runs = Lazy("tunesmith.progress"), Lazy("tunesmith.recipe"), Lazy("tunesmith.run")
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
-    sessions = Lazy("tunesmith.serve.session")
+    sessions, merges = Lazy("tunesmith.serve.session"), Lazy("tunesmith.serve.merge")
 
 app = typer.Typer(help="Fine-tune pre-trained models, and see what it gained and what it cost.", no_args_is_help=True)
 messages = Console(stderr=True, soft_wrap=True)
@@ -142,24 +145,37 @@ def report(run: RunFolder, as_json: AsJson = False) -> None:
 
 @app.command()
 def merge(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the merged model.")],
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs on one backbone.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of what is written.")],
+    weights: Annotated[list[float] | None, typer.Option(
+        "--weights", metavar="NUMBER...", help="One a run; -1 takes a run away. Else the runs' mean.")] = None,
+    how: Annotated[list[str] | None, typer.Option(
+        "--how", metavar="WAY [density=D] [seed=S]", help="linear, ties, dare or dare_ties; the share D of changes "
+        "that the last three keep (0.2), the seed S of what dare drops (0). Also: --density D, --seed S.")] = None,
+    as_delta: Annotated[str | None, typer.Option(
+        "--as-delta", metavar="[exact|rank=N]", help="Write a small run: what the backbone has not, or of rank N.")
+    ] = None,
     as_json: AsJson = False,
-) -> None:
-    """Fold a run's delta into its backbone: a plain transformers model, proven equal before it is written."""
-    difference = sessions.load(run, "cpu").merge(out)
-    told = f"merged model: {out} (largest difference of its outputs: {difference:.2g})"
-    _result({"model": str(out), "largest_difference": difference}, told, as_json)
+) -> None:  # fmt: skip
+    """Fold runs into their backbone and write one plain transformers model, proven before it is written."""
+    done = merges.merge(run_folders, out, merges.mix_of(how or [], weights or []), as_delta)
+    _result(done, merges.told(done), as_json)
 
 
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind of part; all where not given.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="With `methods`: what each would train on this backbone.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the parts that a recipe may name."""
     if kind is not None and kind not in registry.KINDS:
         raise RecipeError(f"There is no kind of part '{kind}'. {nearest(kind, registry.KINDS)}")
+    if model is not None:
+        _list_on(kind, model, as_json)
+        return
     found = {one: registry.entries(one) for one in ([kind] if kind else registry.KINDS)}
     if as_json:
         _print_json({one: {name: entry.sentence for name, entry in parts.items()} for one, parts in found.items()})
@@ -168,6 +184,19 @@ def list_(
         print(one)
         for name, entry in parts.items():
             print(f"  {name:<16} {entry.sentence}")
+
+
+def _list_on(kind: str | None, model: str, as_json: bool) -> None:
+    if kind != "methods":
+        raise RecipeError(
+            f"--model says what methods would train, but the list asked for is that of {kind or 'all kinds'}.",
+            hint=f"Ask for: tunesmith list methods --model {model}",
+        )
+    found = catalogue.of_model(model)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        printed.show(printed.panels(found.panels()))
 
 
 @app.command()
@@ -190,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     LOGGER.setLevel(logging.INFO)
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = app(args=words.expand(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except KeyboardInterrupt:
         messages.print("Stopped.")
         return 130

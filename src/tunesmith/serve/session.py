@@ -1,40 +1,115 @@
-"""A finished run, loaded: predict rows, predict files, merge."""
+"""Finished runs on one backbone, loaded: predict rows, predict files, merge; one run is in use at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
-from tunesmith.core import document
+from tunesmith.core import anatomy
 from tunesmith.core.column import Column, Row
-from tunesmith.core.errors import DataError, RunFolderError, raise_faults
-from tunesmith.core.files import check_writable, read_json, reading, writing_folder
+from tunesmith.core.errors import DataError, ModelError, RunFolderError, nearest, raise_faults
+from tunesmith.core.files import check_writable
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
-from tunesmith.models import artifact
 from tunesmith.models.load import Backbone
-from tunesmith.recipe import Recipe, resolve
+from tunesmith.recipe import Recipe
+from tunesmith.serve import attach, merge
+from tunesmith.serve.attach import Attached
+from tunesmith.serve.folder import MODEL, PROBE, RECIPE, TASK, probe_batches, read_recipe
 from tunesmith.train import precision
 
-MODEL, RECIPE, TASK, PROBE = "model", "recipe.yaml", "task.json", "probe.json"
+__all__ = ["MODEL", "PROBE", "RECIPE", "TASK", "Session", "load", "probe_batches", "read_recipe"]
 
 
-@dataclass(frozen=True)
 class Session:
-    """A model that was trained, with its task: ready to answer."""
+    """Runs that were trained from one backbone, attached to it side by side, each with its task and its head.
 
-    folder: Path
-    recipe: Recipe
-    backbone: Backbone
+    One is in use: `predict`, `merge`, `recipe` and the rest are its own. `use` takes another one, in microseconds: all
+    share the backbone's memory, and no weight moves. A session is for one thread.
+    """
+
+    def __init__(self, name: str, run: Attached, base: Backbone | None = None) -> None:
+        self._attached = {name: run}
+        self._used: str | None = name
+        self._base = base
+
+    @property
+    def names(self) -> list[str]:
+        """The names of what is attached."""
+        return list(self._attached)
+
+    @property
+    def used(self) -> str | None:
+        """The name of the delta in use; None where the backbone is as it was."""
+        return self._used
+
+    @property
+    def current(self) -> Attached:
+        """The run in use. None in use raises ModelError."""
+        if self._used is None:
+            raise ModelError(
+                f"No delta is in use. Attached: {', '.join(self._attached) or 'none'}.",
+                hint="Take one: session.use(NAME).",
+            )
+        return self._attached[self._used]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run in use."""
+        return self.current.folder
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run in use."""
+        return self.current.recipe
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model in use with its tokenizer; without a delta the backbone as it was, without a head."""
+        if self._used is not None:
+            return self._attached[self._used].backbone
+        base = self._bare()
+        bare = anatomy.backbone(base.model) if anatomy.head(base.model) else base.model
+        return replace(base, model=bare)  # type: ignore[arg-type]
 
     @property
     def predictor(self) -> Predictor:
         """What answers rows."""
-        return Predictor(self.backbone.model, self.backbone.tokenizer, self.recipe.task, self.backbone.limit)
+        backbone = self.current.backbone
+        return Predictor(backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit)
+
+    def attach(self, name: str, folder: str | Path) -> None:
+        """Attach another run of the same backbone, of any method and task, under a name; the one in use stays.
+
+        Of a run that holds its whole model, the tensors that it changed are kept in memory: up to one model more.
+        Raises ModelError where the name is taken or the backbone is another; nothing has changed then.
+        """
+        if name in self._attached:
+            raise ModelError(
+                f"A delta called '{name}' is attached already: {self._attached[name].folder}.",
+                hint=f"Give another name, or take it away first: session.detach('{name}').",
+            )
+        self._attached[name] = attach.beside(Path(folder), self._bare())
+
+    def detach(self, name: str) -> None:
+        """Forget what is attached under a name; if it was in use, none is."""
+        self._check(name)
+        self._bare()  # which a whole model must still tell
+        del self._attached[name]
+        if self._used == name:
+            self._used = None
+
+    def use(self, name: str | None) -> None:
+        """Take what is attached under a name; None takes the backbone as it was. Raises ModelError for an unknown
+        name.
+        """
+        if name is not None:
+            self._check(name)
+        self._used = name
 
     def predict(self, rows: Iterable[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answer texts, or rows with the columns of the training file; one dictionary a row, in order.
@@ -43,7 +118,7 @@ class Session:
         """
         if isinstance(rows, str | Mapping):
             raise DataError("One row alone was given.", hint="Give a list of texts or rows: predict([row]).")
-        checked = self._checked(list(rows))
+        checked = _checked(list(rows), [column for column in self.recipe.task.columns() if not column.target])
         if not checked:
             return []
         lines: list[dict[str, Any]] = []
@@ -64,50 +139,51 @@ class Session:
         return len(table.rows)
 
     def merge(self, out: Path) -> float:
-        """Write a plain transformers model to `out`; returns its largest difference to the attached one.
+        """Write the run in use as a plain transformers model to `out`; returns its largest difference to the attached
+        one.
 
-        The outputs are compared before anything is written: a difference raises ArtifactError.
+        The outputs are compared before anything is written: a difference raises ArtifactError. The session stays as it
+        is.
         """
-        check_writable(out)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunFolderError(f"{out} exists and is not an empty folder.", hint="Give another one with --out.")
-        batches = self.probe()
-        before = artifact.outputs(self.backbone.model, batches)
-        artifact.merge(self.backbone.model, self.recipe.method.shipped())
-        difference = artifact.prove(before, artifact.outputs(self.backbone.model, batches), "The merged model")
-        with writing_folder(out) as temporary:
-            self.backbone.model.save_pretrained(temporary)
-            self.backbone.tokenizer.save_pretrained(temporary)
-        return difference
+        return merge.write_one(self.current, out)
 
     def probe(self) -> list[Any]:
         """The batches with which models are compared."""
-        rows = read_json(self.folder / PROBE)
-        return probe_batches(self.recipe, self.backbone, rows)
+        return self.current.probe()
 
-    def _checked(self, rows: list[str | Mapping[str, Any]]) -> list[Row]:
-        columns = [column for column in self.recipe.task.columns() if not column.target]
-        faults: list[str] = []
-        checked = []
-        for number, row in enumerate(rows):
-            values = {columns[0].role: row} if isinstance(row, str) else row
-            if not isinstance(values, Mapping):
-                faults.append(f"row {number}: is neither a text nor a mapping of columns but {row!r}")
+    def _check(self, name: str) -> None:
+        if name not in self._attached:
+            raise ModelError(f"No delta called '{name}' is attached. {nearest(name, self._attached)}")
+
+    def _bare(self) -> Backbone:
+        """The backbone as it was: of a whole model, loaded when it is first asked for."""
+        if self._base is None:
+            self._base = attach.backbone_of(next(iter(self._attached.values())))
+        return self._base
+
+
+def _checked(rows: list[str | Mapping[str, Any]], columns: list[Column]) -> list[Row]:
+    faults: list[str] = []
+    checked = []
+    for number, row in enumerate(rows):
+        values = {columns[0].role: row} if isinstance(row, str) else row
+        if not isinstance(values, Mapping):
+            faults.append(f"row {number}: is neither a text nor a mapping of columns but {row!r}")
+            continue
+        found: Row = {}
+        for column in columns:
+            name = _key(column, values)
+            if name is None:
+                has = ", ".join(map(str, values)) or "nothing"
+                faults.append(f"row {number}: has no '{column.name or column.role}' (it has {has})")
                 continue
-            found: Row = {}
-            for column in columns:
-                name = _key(column, values)
-                if name is None:
-                    has = ", ".join(map(str, values)) or "nothing"
-                    faults.append(f"row {number}: has no '{column.name or column.role}' (it has {has})")
-                    continue
-                try:
-                    found[column.role] = column.parse(values[name])
-                except ValueError as error:
-                    faults.append(f"row {number}, '{name}': {error}")
-            checked.append(found)
-        raise_faults(DataError, "The rows can't be predicted:", faults)
-        return checked
+            try:
+                found[column.role] = column.parse(values[name])
+            except ValueError as error:
+                faults.append(f"row {number}, '{name}': {error}")
+        checked.append(found)
+    raise_faults(DataError, "The rows can't be predicted:", faults)
+    return checked
 
 
 def _key(column: Column, row: Mapping[str, Any]) -> str | None:
@@ -119,36 +195,10 @@ def _key(column: Column, row: Mapping[str, Any]) -> str | None:
     )
 
 
-def probe_batches(recipe: Recipe, backbone: Backbone, rows: list[Row]) -> list[Any]:
-    """One batch of the given rows, as the model sees them."""
-    examples = recipe.task.encode(rows, backbone.tokenizer, backbone.limit)
-    return [recipe.task.collate(examples, backbone.tokenizer)]
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """The resolved recipe of a run folder, its task as it had learned. No run raises RunFolderError."""
-    path = folder / RECIPE
-    if not path.is_file():
-        told = "does not exist" if not folder.exists() else "is not a run: it has no recipe.yaml"
-        raise RunFolderError(f"The folder {folder} {told}.", hint="Give the folder that `tunesmith train` named.")
-    recipe = resolve(document.read(path), str(path))
-    state = read_json(folder / TASK)
-    with reading(folder / TASK):
-        recipe.task.restore(state)
-    return recipe
-
-
 def load(folder: str | Path, device: str = "auto") -> Session:
-    """Load the finished run in `folder`. A run that is not finished raises RunFolderError with the command that
-    goes on.
+    """Load the finished run in `folder`, under the folder's name. A run that is not finished raises RunFolderError with
+    the command that goes on.
     """
     folder = Path(folder)
-    recipe = read_recipe(folder)
-    if not (folder / MODEL).is_dir():
-        raise RunFolderError(
-            f"The run {folder} is not finished: it has no model yet.", hint=f"Go on with: tunesmith resume {folder}"
-        )
-    backbone = artifact.load(folder / MODEL, recipe.model, recipe.task, recipe.method, recipe.train.seed)
-    backbone.model.to(precision.choose_device(device))  # type: ignore[arg-type]
-    backbone.model.eval()
-    return Session(folder, recipe, backbone)
+    run, base = attach.first(folder, precision.choose_device(device))
+    return Session(folder.resolve().name, run, base)

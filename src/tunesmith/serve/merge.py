@@ -1,0 +1,225 @@
+"""Finished runs in, one model or delta out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tunesmith.core import arithmetic, sharing
+from tunesmith.core.errors import DivergedError, ModelError, RecipeError, nearest, raise_faults
+from tunesmith.core.files import writing_folder
+from tunesmith.core.notes import note
+from tunesmith.core.seeding import generator
+from tunesmith.models import artifact, quantise
+from tunesmith.models.load import Backbone
+from tunesmith.recipe import Recipe
+from tunesmith.serve import attach, difference
+from tunesmith.serve.attach import Attached
+from tunesmith.serve.folder import check_free
+
+DENSITY = 0.2
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How what several runs learned is put together.
+
+    how: a name in `arithmetic.WAYS`. weights: one a run; where none are given 1 for one run, 1 / runs for linear and
+    dare, and 1 where signs are elected, which takes a mean by itself. density: the share of entries that ties and dare
+    keep, 0.2 where none is given. seed: for dare's draws.
+    """
+
+    how: str = "linear"
+    weights: tuple[float, ...] = ()
+    density: float | None = None
+    seed: int | None = None
+
+    def settled(self, runs: int) -> Mix:
+        """With everything filled in for so many runs. What does not go together raises one RecipeError."""
+        raise_faults(RecipeError, "The runs can't be merged like this:", self._faults(runs))
+        common = 1.0 if self.how in arithmetic.ELECTING else 1 / runs
+        density = 1.0 if self.how not in arithmetic.THINNING else DENSITY if self.density is None else self.density
+        return Mix(self.how, self.weights or (common,) * runs, density, self.seed or 0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether one run comes out as it went in."""
+        return self.weights == (1.0,) and self.density == 1.0
+
+    def _faults(self, runs: int) -> list[str]:
+        faults = []
+        if not runs:
+            faults.append("no run is given")
+        if self.how not in arithmetic.WAYS:
+            return [*faults, f"--how '{self.how}' is unknown. {nearest(self.how, arithmetic.WAYS)}"]
+        if self.weights and len(self.weights) != runs:
+            faults.append(f"--weights: {len(self.weights)} given for {runs} {'run' if runs == 1 else 'runs'}")
+        if not all(math.isfinite(weight) for weight in self.weights):
+            faults.append("--weights: not all are finite numbers")
+        if self.density is not None and not 0 < self.density <= 1:
+            faults.append(f"--density {self.density:g} is not above 0 and at most 1")
+        for name, value, ways in (
+            ("density", self.density, arithmetic.THINNING), ("seed", self.seed, arithmetic.DRAWING)
+        ):  # fmt: skip
+            if value is not None and self.how not in ways:
+                faults.append(f"--{name} goes with --how {', '.join(ways)}, not with {self.how}")
+        return faults
+
+
+def mix_of(how: Sequence[str], weights: Sequence[float]) -> Mix:
+    """The mix that words of the command line say: a way, `density=D`, `seed=S`. Others raise RecipeError."""
+    settings: dict[str, Any] = {"weights": tuple(weights)}
+    for word in how:
+        key, equals, value = word.partition("=")
+        try:
+            settings |= {key: {"density": float, "seed": int}[key](value)} if equals else {"how": word}
+        except (KeyError, ValueError):
+            raise RecipeError(
+                f"--how: {word!r} is neither density=NUMBER nor seed=WHOLE NUMBER.", hint="For example: density=0.2."
+            ) from None
+    return Mix(**settings)
+
+
+def merge(runs: Sequence[Path], out: Path, mix: Mix, as_delta: str | None = None) -> dict[str, Any]:
+    """Put together what runs on one backbone learned, and write it to `out`: a plain transformers model, or with
+    `as_delta` ("exact", "rank=N") its difference to the backbone, in a folder that works as a run does.
+
+    Every run is first folded into plain weights w_i, and its outputs are compared; the result is w0 + f(w_1 - w0, ...)
+    with w0 the backbone's. Returns what was done and measured. Raises RecipeError, ModelError, RunFolderError for what
+    can't be, ArtifactError where folding changes outputs; nothing is written then.
+    """
+    mix = mix.settled(len(runs))
+    rank = None if as_delta is None else difference.parse(as_delta)
+    check_free(out)
+    first, base = attach.first(runs[0], "cpu")
+    if base is None and not (mix.plain and as_delta is None):
+        base = attach.backbone_of(first)
+    attached = [first, *(attach.beside(folder, base) for folder in runs[1:] if base is not None)]
+    folded = [fold(run) for run in attached]
+    model, differences = folded[0][0], [changed for _, changed in folded]
+    if not mix.plain:
+        assert base is not None
+        _combine(attached, [model for model, _ in folded], base, mix)
+        _check_finite(model, first)
+    told: dict[str, Any] = {
+        "runs": [{"folder": str(run.folder), "method": run.recipe.method.word()} for run in attached],
+        "how": mix.how, "weights": list(mix.weights), "density": mix.density, "seed": mix.seed,
+        "largest_difference_of_merging": max(differences),
+    }  # fmt: skip
+    if as_delta is not None and base is not None:
+        return {"delta": str(out), **difference.write(first, model, base, out, rank, told)}
+    _write(model, first, out)
+    return {"model": str(out), "largest_difference": max(differences), **told}
+
+
+def told(done: Mapping[str, Any]) -> str:
+    """What `merge` returned, in a line or two."""
+    if "model" in done:
+        return f"merged model: {done['model']} (largest difference of its outputs: {done['largest_difference']:.2g})"
+    share = done["bytes"] / max(1, done["bytes_of_the_model"])
+    return (
+        f"difference to the backbone: {done['delta']} ({done['bytes']:,} bytes, {100 * share:.1f} % of the model)\n"
+        f"relative error of its weights: {done['relative_error']:.3g}, "
+        f"largest difference of its outputs: {done['largest_difference']:.3g}"
+    )
+
+
+def write_one(run: Attached, out: Path) -> float:
+    """Write a run as a plain transformers model; returns the largest difference that folding made to its outputs."""
+    check_free(out)
+    model, changed = fold(run)
+    _write(model, run, out)
+    return changed
+
+
+def fold(run: Attached) -> tuple[PreTrainedModel, float]:
+    """A plain model with the run's delta in its weights, and its largest difference to the run's outputs on its probe.
+
+    The run's own model stays: what is not touched is shared with it. A method that can't merge raises ModelError, a
+    difference that matters ArtifactError.
+    """
+    batches = run.probe()
+    model = sharing.skeleton(run.backbone.model)
+    before = artifact.outputs(run.backbone.model, batches)
+    artifact.merge(model, run.recipe.method.shipped())
+    return model, artifact.prove(before, artifact.outputs(model, batches), "The merged model")
+
+
+def _write(model: PreTrainedModel, run: Attached, out: Path) -> None:
+    with writing_folder(out) as temporary:
+        model.save_pretrained(temporary)
+        run.backbone.tokenizer.save_pretrained(temporary)
+
+
+@torch.no_grad()
+def _combine(runs: Sequence[Attached], models: Sequence[PreTrainedModel], base: Backbone, mix: Mix) -> None:
+    """Give the first of the models the weights that come of all."""
+    plain = sharing.skeleton(base.model)
+    quantise.dequantise(plain)
+    zero, trained = sharing.named(plain), [sharing.named(model) for model in models]
+    heads = sharing.in_head(models[0])
+    _check_alike(runs, models, zero)
+    fresh: dict[int, Tensor] = {}
+    for name, place in trained[0].items():
+        if name in heads or id(place) in fresh or not place.is_floating_point() or name not in zero:
+            continue
+        vectors = [_exact(one[name]) - _exact(zero[name]) for one in trained]
+        if any(vector.any() for vector in vectors):
+            way = arithmetic.WAYS[mix.how]
+            change = way(vectors, mix.weights, mix.density or 1.0, generator(mix.seed or 0, name))
+            fresh[id(place)] = _like(place, _exact(zero[name]) + change)
+    if _same_task([run.recipe for run in runs]):
+        for name in heads:
+            mean = arithmetic.mean_of_heads([_exact(one[name]) for one in trained], mix.weights)
+            fresh[id(trained[0][name])] = _like(trained[0][name], mean)
+    else:
+        note(f"The runs have other tasks or classes: the head is that of {runs[0].folder}.")
+    sharing.substitute(models[0], fresh)
+
+
+def _check_alike(runs: Sequence[Attached], models: Sequence[PreTrainedModel], zero: dict[str, Tensor]) -> None:
+    """Refuse models whose tensors can't be told from the backbone's one by one."""
+    shared = [set(sharing.named(model)) & set(zero) for model in models]
+    for run, model, names in zip(runs, models, shared, strict=True):
+        own = sharing.named(model)
+        wrong = sorted(shared[0] ^ names) or [name for name in names if own[name].shape != zero[name].shape]
+        wrong = [name for name in wrong if name not in sharing.in_head(model) | sharing.in_head(models[0])]
+        if wrong or sharing.ties(model) != sharing.ties(models[0]):
+            what = f"{wrong[0]} is not in all, or of another shape" if wrong else "they share other weights"
+            raise ModelError(
+                f"The runs {runs[0].folder} and {run.folder} can't be put together: {what}.",
+                hint="Merge runs of one kind of task on one backbone.",
+            )
+
+
+def _same_task(recipes: Sequence[Recipe]) -> bool:
+    """Whether all heads mean the same: the same classes, or where there are none the same scale."""
+    first, *others = [recipe.task for recipe in recipes]
+    return all(
+        (other.word(), other.head()) == (first.word(), first.head())
+        and ("id2label" in first.head() or other.state() == first.state())
+        for other in others
+    )
+
+
+def _check_finite(model: PreTrainedModel, run: Attached) -> None:
+    if not all(output.isfinite().all() for output in artifact.outputs(model, run.probe())):
+        raise DivergedError(
+            "The outputs of what comes of the runs are not finite numbers.", hint="Give smaller --weights."
+        )
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
+
+
+def _like(place: Tensor, values: Tensor) -> Tensor:
+    kept = values.to(place.dtype).contiguous()
+    return torch.nn.Parameter(kept, requires_grad=False) if isinstance(place, torch.nn.Parameter) else kept
