@@ -64,6 +64,7 @@ def test_the_words_of_the_package_are_its_functions() -> None:
     # A folder of the package is called `train` too: its import must not take the name.
     assert loop.__name__ == "tunesmith.train.loop"
     assert tunesmith.train is api.train and tunesmith.load is api.load and tunesmith.resume is api.resume
+    assert tunesmith.merge is api.merge and tunesmith.Mix is api.Mix
     assert tunesmith.__version__ == "0.1.0"
     with pytest.raises(AttributeError, match="trian"):
         tunesmith.trian  # type: ignore[attr-defined] # noqa: B018

@@ -15,9 +15,9 @@ from tunesmith.core.lazy import Lazy
 from tunesmith.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from tunesmith.api import load, resume, train
+    from tunesmith.api import Mix, load, merge, resume, train
 
-__all__ = ["__version__", "load", "resume", "train"]
+__all__ = ["Mix", "__version__", "load", "merge", "resume", "train"]
 
 _api: Any = Lazy("tunesmith.api")
 
@@ -43,6 +43,14 @@ class _Package(ModuleType):
     @property
     def load(self) -> Any:
         return _api.load
+
+    @property
+    def merge(self) -> Any:
+        return _api.merge
+
+    @property
+    def Mix(self) -> Any:
+        return _api.Mix
 
 
 sys.modules[__name__].__class__ = _Package

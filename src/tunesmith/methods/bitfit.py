@@ -24,7 +24,7 @@ class Bitfit(Method):
     Language-models", 2022. No deviation for `all`; a fused bias can't be split, see above.
     """
 
-    learning_rate = 1e-3
+    learning_rate = 4e-3
     delta = True
 
     which: Literal["all", "query_and_up"] = "all"

@@ -20,7 +20,7 @@ class HeadOnly(Method):
     stays on.
     """
 
-    learning_rate = 1e-3
+    learning_rate = 1e-2
     delta = True
     keeps_backbone = True
 

@@ -37,7 +37,7 @@ class Lora(Method):
     outputs and leaves the backbone untouched; the delta is saved as plain LoRA of twice the rank against it.
     """
 
-    learning_rate = 5e-4
+    learning_rate = 1e-3
     delta = True
     keeps_backbone = True
     at_inference = "nothing once merged; before, two small products a layer"

@@ -22,7 +22,7 @@ class Norms(Method):
     vectors are of the same kind.
     """
 
-    learning_rate = 1e-3
+    learning_rate = 4e-3
     delta = True
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
