@@ -32,8 +32,8 @@ class Dora(Method):
     zeros has no direction: it stays zero, where the formula divides by zero.
     """
 
-    # The released scripts' for LLaMA2-7B, with AdamW; LLaMA3-8B's is 1e-4.
-    learning_rate = 2e-4
+    # LoRA's, for backbones of our usual size; the released scripts take 2e-4 for LLaMA2-7B and 1e-4 for LLaMA3-8B.
+    learning_rate = 1e-3
     delta = True
     keeps_backbone = True
     at_inference = "nothing once merged; before, two small products a layer, and the lengths of the rows anew"
