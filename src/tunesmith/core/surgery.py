@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.core import anatomy
+from tunesmith.core.quantised import Quantised
 
 
 class Wrapper(nn.Module):
@@ -123,9 +124,10 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def count(model: nn.Module) -> tuple[int, int]:
-    """Numbers of parameters: those that train, and all. Tied ones count once."""
+    """Numbers of parameters: those that train, and all. Tied ones count once, quantised ones as if they were not."""
     parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+    packed = sum(module.unstored() for module in model.modules() if isinstance(module, Quantised))
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters) + packed
 
 
 @contextmanager

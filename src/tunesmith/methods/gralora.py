@@ -13,9 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core import anatomy, delta, surgery, targets
 from tunesmith.core.errors import ModelError
-from tunesmith.core.linear import features, in_type_of, weight_of, with_weight
+from tunesmith.core.linear import features, in_type_of, transposed, weight_of, with_weight
 from tunesmith.core.part import Method
-from tunesmith.core.quantised import Quantised
 from tunesmith.core.step import Training
 from tunesmith.methods.low_rank import check_rank
 
@@ -109,10 +108,7 @@ class Gralora(Method):
             "gralora_dropout": self.dropout,
             "target_modules": sorted(places),
             "bias": "none",
-            # A quantised layer says what it stands for.
-            "fan_in_fan_out": any(
-                base.transposed if isinstance(base, Quantised) else isinstance(base, Conv1D) for base in places.values()
-            ),
+            "fan_in_fan_out": any(transposed(base) for base in places.values()),
             "init_weights": True,
         }
 

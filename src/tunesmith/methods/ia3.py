@@ -6,11 +6,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core import anatomy, delta, surgery
 from tunesmith.core.errors import ModelError
-from tunesmith.core.linear import features, weight_of, with_weight
+from tunesmith.core.linear import features, transposed, weight_of, with_weight
 from tunesmith.core.part import Method
 
 SCALED = ("key", "value", "qkv")
@@ -71,11 +70,7 @@ class Ia3(Method):
             "peft_type": "IA3",
             "target_modules": sorted(made),
             "feedforward_modules": sorted(path for path, wrapper in made.items() if wrapper.inputs),
-            # A quantised layer says what it stands for.
-            "fan_in_fan_out": any(
-                isinstance(wrapper.base, Conv1D) or getattr(wrapper.base, "transposed", False)
-                for wrapper in made.values()
-            ),
+            "fan_in_fan_out": any(transposed(wrapper.base) for wrapper in made.values()),
             "init_ia3_weights": True,
         }
 

@@ -10,11 +10,10 @@ from typing import Any, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core import anatomy, delta, surgery, targets
 from tunesmith.core.errors import ModelError
-from tunesmith.core.linear import features, weight_of
+from tunesmith.core.linear import features, transposed, weight_of
 from tunesmith.core.notes import note
 from tunesmith.core.part import Method
 from tunesmith.core.step import Training
@@ -157,7 +156,7 @@ class Lora(Method):
             "lora_dropout": self.dropout,
             "target_modules": sorted(places),
             "bias": "none",
-            "fan_in_fan_out": any(isinstance(base, Conv1D) for base in places.values()),
+            "fan_in_fan_out": any(transposed(base) for base in places.values()),
             "init_lora_weights": True,
             "use_rslora": self.rank_stabilised,
             "use_dora": False,

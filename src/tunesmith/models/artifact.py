@@ -15,12 +15,12 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.core import delta
+from tunesmith.core import delta, difference
 from tunesmith.core.errors import ArtifactError, DivergedError, ModelError
 from tunesmith.core.part import Method, Task
 from tunesmith.core.seeding import generator
 from tunesmith.core.step import Batch
-from tunesmith.models import identity
+from tunesmith.models import identity, quantise
 from tunesmith.models import load as loading
 from tunesmith.models.builtin import MINILM, MINILM_HUB_NAME, PREFIX
 from tunesmith.models.load import Backbone
@@ -46,26 +46,37 @@ def write(backbone: Backbone, method: Method, folder: Path) -> None:
 
 
 def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed: int) -> Backbone:
-    """The model that `write` wrote. A delta on a backbone that is not the one it was trained on raises ModelError."""
+    """The model that `write` wrote, or one that is kept as its difference to the backbone.
+
+    A delta on a backbone that is not the one it was trained on raises ModelError.
+    """
     tokenizer = loading.load_tokenizer(str(folder))
-    if not method.delta:
+    differs = difference.there(folder)
+    if not method.delta and not differs:
         model = loading.load_whole(folder, task.auto_class)
         return loading.complete(model, tokenizer, identity.read(folder))
     backbone = loading.load(settings, task.auto_class, task.head(), seed)
     identity.check(identity.read(folder), backbone.identity, folder)
+    if differs:
+        difference.read(backbone.model, folder)
+        return replace(backbone, tokenizer=tokenizer)
     shipped = method.shipped()
     shipped.modify(backbone.model, generator(seed, method.word()))
     delta.read(backbone.model, shipped, folder)
-    return replace(backbone, tokenizer=tokenizer)
+    return replace(backbone, tokenizer=tokenizer, limit=backbone.limit - method.positions())
 
 
 def merge(model: PreTrainedModel, method: Method) -> None:
-    """Fold what the method put in into the model's own weights. Raises ModelError where that can't be done."""
+    """Fold what the method put in into the model's own weights; a quantised model becomes a plain one in float32.
+
+    Raises ModelError where that can't be done.
+    """
     if method.cannot_merge:
         raise ModelError(
             f"A delta of '{method.word()}' can't be merged: {method.cannot_merge}.",
             hint="Use it attached: tunesmith predict, or Session.predict.",
         )
+    quantise.dequantise(model)
     method.merge(model)
 
 

@@ -6,6 +6,7 @@ does not hold is an error, a missing head is made fresh and said.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, UserError
 from tunesmith.core.notes import note, warn
 from tunesmith.core.seeding import seed_of
-from tunesmith.models import builtin, identity, refuse
+from tunesmith.models import builtin, identity, quantise, refuse
 from tunesmith.models.identity import Identity
 from tunesmith.models.settings import ModelSettings
 
@@ -50,9 +51,11 @@ def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed
     source = _source(settings.name)
     if isinstance(source, PreTrainedConfig):
         model = _random(source, auto_class, head, seed)
+        if settings.quantize is not None:
+            model = _by_way_of_a_file(model, auto_class, ModelSettings(quantize=settings.quantize))
         tokenizer: PreTrainedTokenizerBase = builtin.tiny_tokenizer()
     else:
-        model = _pretrained(source, auto_class, head, getattr(torch, settings.dtype), seed)
+        model = _pretrained(source, auto_class, head, settings, seed)
         tokenizer = load_tokenizer(source)
     _give_padding(model, tokenizer, settings.name)
     return complete(model, tokenizer, identity.identify(model, tokenizer, settings.name))
@@ -93,7 +96,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def load_whole(folder: Path, auto_class: str) -> PreTrainedModel:
     """A model that was saved whole, head and all; every tensor must be in its file."""
     refuse.bad_folder(folder)
-    return _from_pretrained(str(folder), auto_class, torch.float32, None)[0]
+    return _from_pretrained(str(folder), auto_class, ModelSettings(), None)[0]
 
 
 def _source(name: str) -> str | PreTrainedConfig:
@@ -128,12 +131,20 @@ def _random(config: PreTrainedConfig, auto_class: str, head: Mapping[str, Any], 
     return model
 
 
+def _by_way_of_a_file(model: PreTrainedModel, auto_class: str, settings: ModelSettings) -> PreTrainedModel:
+    # A model is quantised while its file is read.
+    transformers.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return _from_pretrained(folder, auto_class, settings, {})[0]
+
+
 def _pretrained(
-    source: str, auto_class: str, head: Mapping[str, Any], dtype: torch.dtype, seed: int
+    source: str, auto_class: str, head: Mapping[str, Any], settings: ModelSettings, seed: int
 ) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
-        model, missing = _from_pretrained(source, auto_class, dtype, head)
+        model, missing = _from_pretrained(source, auto_class, settings, head)
     refuse.missing_blocks(source, model, missing)
     fresh_heads = tuple(f"{name}." for name in anatomy.head(model))
     body = [name for name in missing if not name.startswith(fresh_heads)]
@@ -143,24 +154,29 @@ def _pretrained(
 
 
 def _from_pretrained(
-    source: str, auto_class: str, dtype: torch.dtype, head: Mapping[str, Any] | None
+    source: str, auto_class: str, settings: ModelSettings, head: Mapping[str, Any] | None
 ) -> tuple[PreTrainedModel, list[str]]:
-    quiet = transformers.logging.get_verbosity()
+    quiet, dtype = transformers.logging.get_verbosity(), getattr(torch, settings.dtype)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **(head or {}))
+        quantised = quantise.loading(settings.quantize, config, auto_class)
         # A head of another size in the file (a model tuned for another task) is made fresh, as the task needs it.
         model, info = getattr(transformers, auto_class).from_pretrained(
             source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=head is not None, trust_remote_code=False,
+            ignore_mismatched_sizes=head is not None, trust_remote_code=False, **quantised,
         )  # fmt: skip
+    except UserError:
+        raise
     except Exception as error:
         raise refuse.model_error(source, error) from error
     finally:
         transformers.logging.set_verbosity(quiet)
     wrong = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {dtype}
-    if wrong:
+    if quantised:
+        quantise.settle(model)
+    elif wrong:
         model = model.to(dtype)
     refuse.other_shapes(source, model, info["mismatched_keys"])
     refuse.surplus_blocks(source, model, info["unexpected_keys"])

@@ -16,3 +16,7 @@ class ModelSettings(BaseModel):
     """A hub name, a folder, or `builtin:` with the name of a model that comes along."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """The type its weights are loaded in; training in lower precision is `train.precision`."""
+    quantize: Literal["nf4", "int8"] | None = None
+    """Whether the linears of its body are stored in 4 bits (`nf4`) or 8 (`int8`): for methods that leave them as they
+    are.
+    """

@@ -113,6 +113,11 @@ def merge(runs: Sequence[Path], out: Path, mix: Mix, as_delta: str | None = None
         "how": mix.how, "weights": list(mix.weights), "density": mix.density, "seed": mix.seed,
         "largest_difference_of_merging": max(differences),
     }  # fmt: skip
+    if as_delta is not None and base is not None and model.dtype != base.model.dtype:
+        raise ModelError(
+            f"--as-delta: the merged model is in float32, its backbone in {base.model.dtype}: no bits can be compared.",
+            hint="Leave --as-delta out, or train with model.dtype float32.",
+        )
     if as_delta is not None and base is not None:
         return {"delta": str(out), **difference.write(first, model, base, out, rank, told)}
     _write(model, first, out)
@@ -142,12 +147,16 @@ def write_one(run: Attached, out: Path) -> float:
 def fold(run: Attached) -> tuple[PreTrainedModel, float]:
     """A plain model with the run's delta in its weights, and its largest difference to the run's outputs on its probe.
 
-    The run's own model stays: what is not touched is shared with it. A method that can't merge raises ModelError, a
-    difference that matters ArtifactError.
+    The run's own model stays: what is not touched is shared with it. What was put into a backbone of lower precision is
+    merged, compared and kept in float32: rounded again it would be another model. A method that can't merge raises
+    ModelError, a difference that matters ArtifactError.
     """
     batches = run.probe()
     model = sharing.skeleton(run.backbone.model)
-    before = artifact.outputs(run.backbone.model, batches)
+    if run.recipe.method.keeps_backbone and model.dtype != torch.float32:
+        note(f"The backbone is in {str(model.dtype).removeprefix('torch.')}: the merged model is in float32.")
+        model = model.float()
+    before = artifact.outputs(model, batches)
     artifact.merge(model, run.recipe.method.shipped())
     return model, artifact.prove(before, artifact.outputs(model, batches), "The merged model")
 
