@@ -32,7 +32,7 @@ class Ia3(Method):
     and the feed-forward's end in the same name; the paper and we do not. peft loads our delta as it is.
     """
 
-    learning_rate = 3e-3
+    learning_rate = 1e-2
     delta = True
     keeps_backbone = True
     at_inference = "nothing once merged; before, three products by element a block"
