@@ -24,12 +24,15 @@ from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
 from tunesmith.data.load import Splits
 from tunesmith.models import load as models
+from tunesmith.models import quantise
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.train import optimizer, precision
 from tunesmith.train.batches import Batches
 
 SAMPLED = 2000
+SHORTEST = 8
+"""Fewest tokens that a method must leave for a text."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
     built = optimizer.build(backbone.model, recipe.parts, settings, rate)
     trained = frozenset(surgery.trained(backbone.model))
-    training = Training(backbone.model, recipe.task, built, total, settings.seed, trained=trained)
+    training = Training(
+        backbone.model, recipe.task, built, total, settings.seed, trained=trained, tokenizer=backbone.tokenizer
+    )
     trains, every = surgery.count(backbone.model)
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
     seed_everything(settings.seed)
@@ -107,10 +112,20 @@ def _checkpoint_activations(backbone: Backbone, recipe: Recipe) -> None:
 
 
 def load_backbone(recipe: Recipe) -> Backbone:
-    """The recipe's backbone with the task's head, before any part touches it. A text limit it can't hold raises
-    RecipeError.
+    """The recipe's backbone with the task's head, before any part touches it; its limit is what the method leaves for
+    a text. A text limit it can't hold, a method that leaves nothing, and one that would train weights that are
+    quantised, raise RecipeError.
     """
+    _check_quantised(recipe)
     backbone = models.load(recipe.model, recipe.task.auto_class, recipe.task.head(), recipe.train.seed)
+    taken = recipe.method.positions()
+    if backbone.limit - taken < SHORTEST:
+        raise RecipeError(
+            f"The method '{recipe.method.word()}' takes {taken} of the {backbone.limit} tokens that "
+            f"{recipe.model.name} can read, and leaves fewer than {SHORTEST} for a text.",
+            hint=f"Set method.length to at most {backbone.limit - SHORTEST}.",
+        )
+    backbone = replace(backbone, limit=backbone.limit - taken)
     longest = getattr(recipe.task, "max_length", None)
     if longest is not None and longest > backbone.limit:
         raise RecipeError(
@@ -118,6 +133,17 @@ def load_backbone(recipe: Recipe) -> Backbone:
             hint=f"Set it to at most {backbone.limit}.",
         )
     return backbone
+
+
+def _check_quantised(recipe: Recipe) -> None:
+    kind = recipe.model.quantize
+    if kind is None or recipe.method.keeps_backbone:
+        return
+    raise RecipeError(
+        f"model.quantize: method '{recipe.method.word()}' trains the backbone's own weights, which {kind} stores in "
+        f"{quantise.BITS[kind]} bits: no gradient can move them.",
+        hint="Use a method that leaves the backbone as it is, such as lora, or leave model.quantize out.",
+    )
 
 
 def learn(recipe: Recipe, splits: Splits) -> None:

@@ -169,6 +169,10 @@ class Method(Part):
     at_inference: ClassVar[str] = "nothing"
     """What a prediction costs more than the backbone's own, while nothing is merged."""
 
+    def positions(self) -> int:
+        """How many positions of a sequence the method takes for itself: texts may be shorter by as many tokens."""
+        return 0
+
     def expected(self, model: nn.Module) -> int:
         """How many parameters train in the modified `model`, by the method's formula."""
         raise NotImplementedError

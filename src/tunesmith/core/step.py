@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from tunesmith.core.seeding import generator
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tunesmith.core.part import Part, Task
 
 
@@ -75,6 +77,7 @@ class Training:
     step: updates done so far, of `total_steps`. stop: why the training ends early (empty: it goes on).
     keep: True when the last evaluation was the best so far and its weights are to be kept and restored at the end.
     trained: names of the parameters that train, or did before a part froze them: what a checkpoint holds.
+    tokenizer: the backbone's, for parts that start from words.
     """
 
     model: nn.Module
@@ -86,6 +89,7 @@ class Training:
     stop: str = ""
     keep: bool = False
     trained: Collection[str] = ()
+    tokenizer: PreTrainedTokenizerBase | None = None
 
     def freeze(self, names: Collection[str]) -> None:
         """Let these parameters train no more: no gradient is computed for them, and they leave the optimizer with
