@@ -21,7 +21,7 @@ import yaml
 from tests import toy
 from tunesmith import recipe
 from tunesmith.cli import app
-from tunesmith.core import registry
+from tunesmith.core import arguments, registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -92,6 +92,7 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert words[0] in root.commands, f"tunesmith {shlex.join(words)}"
         if len(words) == 1:
             continue  # a command that is only spoken of
+        words = arguments.expand(words)
         given = root.commands[words[0]].make_context(words[0], words[1:]).params
         if "set_" in given:
             recipe.from_source(

@@ -16,6 +16,7 @@ from tests.serve import made
 from tunesmith import api, measure
 from tunesmith.core import arithmetic, registry, sharing, surgery
 from tunesmith.core.errors import ArtifactError, ModelError, RecipeError, RunFolderError
+from tunesmith.core.notes import listening
 from tunesmith.core.seeding import generator
 from tunesmith.models import artifact
 from tunesmith.models.load import load as load_backbone
@@ -214,3 +215,21 @@ def test_a_difference_that_loads_otherwise_is_not_kept(
     with pytest.raises(ArtifactError, match=r"gives other weights than the model: classifier.bias \(1 such\)"):
         api.merge([runs["full"]], tmp_path / "out", as_delta="exact")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_backbone_of_lower_precision_is_merged_in_float32(method: str, tmp_path: Path) -> None:
+    low = {"name": "builtin:tiny-bert", "dtype": "bfloat16"}
+    made.run(tmp_path / "low", model=low, method=method)
+    with listening() as notes:
+        done = api.merge(tmp_path / "low", tmp_path / "plain")
+    assert done["largest_difference"] <= 1e-5
+    # A whole model is read into float32 anyway, which changes no value.
+    assert {tensor.dtype for tensor in load_file(tmp_path / "plain" / "model.safetensors").values()} == {torch.float32}
+    assert [note for note in notes if "in bfloat16: the merged model is in float32" in note] == notes[
+        : method == "lora"
+    ]
+    if method == "lora":
+        with pytest.raises(ModelError, match=r"merged model is in float32, its backbone in torch\.bfloat16"):
+            api.merge(tmp_path / "low", tmp_path / "small", as_delta="exact")
+        assert not (tmp_path / "small").exists()

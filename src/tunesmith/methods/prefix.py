@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +17,10 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.part import Method
 from tunesmith.core.step import Training
 from tunesmith.methods.virtual_tokens import behind, holds_tokens, owners, takes
+
+
+SLOWER = 0.05
+"""What the rate is multiplied by for the network, whose steps move all keys and values at once."""
 
 
 class Prefix(Method):
@@ -74,6 +79,11 @@ class Prefix(Method):
         """Take the delta to start from, where the recipe names one."""
         if self.start is not None:
             delta.read(training.model, self, Path(self.start))
+
+    def rates(self, model: nn.Module) -> Mapping[str, float]:
+        """The network's factor."""
+        ours = tuple(path for path, states in surgery.inserted(model).items() if isinstance(states, PrefixStates))
+        return {} if self.hidden is None else {name: SLOWER for name in surgery.trained(model) if name.startswith(ours)}
 
     def expected(self, model: nn.Module) -> int:
         """Keys and values of every block, or the network's parameters; and the head."""

@@ -50,9 +50,9 @@ def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed
     """
     source = _source(settings.name)
     if isinstance(source, PreTrainedConfig):
-        model = _random(source, auto_class, head, seed)
+        model = _random(source, auto_class, head, seed).to(getattr(torch, settings.dtype))
         if settings.quantize is not None:
-            model = _by_way_of_a_file(model, auto_class, ModelSettings(quantize=settings.quantize))
+            model = _by_way_of_a_file(model, auto_class, ModelSettings(quantize=settings.quantize, dtype=settings.dtype))
         tokenizer: PreTrainedTokenizerBase = builtin.tiny_tokenizer()
     else:
         model = _pretrained(source, auto_class, head, settings, seed)
