@@ -171,6 +171,17 @@ def test_the_network_is_folded_away_when_saved(tmp_path: Path) -> None:
         assert (toy.logits(loaded.model, loaded.tokenizer) - expected).abs().max() <= SAME
 
 
+def test_the_network_learns_more_slowly_than_the_head() -> None:
+    training = built(hidden=6).training
+    rates = {name: group["peak"] for group in training.optimizer.param_groups for name in group["names"]}
+    network = {name for name in rates if ".prefix." in name}
+    assert len(network) == 5  # the tokens, and two linears with biases
+    base = rates["classifier.weight"]
+    assert all(rates[name] == pytest.approx(base * (0.05 if name in network else 1)) for name in rates)
+    alone = built().training
+    assert {group["peak"] for group in alone.optimizer.param_groups} == {base}
+
+
 def test_it_may_start_from_another_delta(tmp_path: Path) -> None:
     first = built(hidden=6)
     folder = toy.save(first, tmp_path / "delta")

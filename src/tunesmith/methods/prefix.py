@@ -18,7 +18,6 @@ from tunesmith.core.part import Method
 from tunesmith.core.step import Training
 from tunesmith.methods.virtual_tokens import behind, holds_tokens, owners, takes
 
-
 SLOWER = 0.05
 """What the rate is multiplied by for the network, whose steps move all keys and values at once."""
 

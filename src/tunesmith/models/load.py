@@ -52,7 +52,8 @@ def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed
     if isinstance(source, PreTrainedConfig):
         model = _random(source, auto_class, head, seed).to(getattr(torch, settings.dtype))
         if settings.quantize is not None:
-            model = _by_way_of_a_file(model, auto_class, ModelSettings(quantize=settings.quantize, dtype=settings.dtype))
+            kind = ModelSettings(quantize=settings.quantize, dtype=settings.dtype)
+            model = _by_way_of_a_file(model, auto_class, kind)
         tokenizer: PreTrainedTokenizerBase = builtin.tiny_tokenizer()
     else:
         model = _pretrained(source, auto_class, head, settings, seed)
