@@ -206,13 +206,13 @@ def test_all_malformed_options_at_once(desk: Desk, rows: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("train.lr=1", "command line: train.lr: is unknown. Known: batch_size,"),
+        ("train.lr=1", "command line: train.lr: is unknown. Known: activation_checkpointing, batch_size,"),
         ("train.steps=two", "command line: train.steps: 'two' is not a whole number"),
         ("train.steps.x=3", "train.steps: {'x': 3} is not a whole number"),
         ("train=3", "command line: train: 3 is not a mapping of settings"),
         ("foo.bar=2", "command line: foo: is unknown."),
         ("method=lorra", "command line: method.name: No method is called 'lorra'. Did you mean 'lora'?"),
-        ("method.rank=8", "command line: method.rank: is unknown. Known: none."),
+        ("method.rank=8", "command line: method.rank: is unknown. Known: reinit."),
         ("schedules.0.warmup=7", "command line: schedules.0.warmup: 7 is out of range: must be less than 1"),
         ("train.learning_rate=nan", "command line: train.learning_rate: nan is not a finite number"),
         ("train.seed=-1", "command line: train.seed: -1 is out of range: must be at least 0"),
