@@ -23,6 +23,7 @@ from tunesmith.report.wording import percent
 
 CLASSES = 2
 SEED = 0
+MERGES = {True: "yes", False: "no", None: "not needed"}
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,19 @@ class Catalogue:
     refused: list[Refused]
 
     def panels(self) -> list[Panel]:
-        """Two tables: the methods that fit, and those that do not."""
-        columns = ["method", "trained", "share", "at inference", "inserted", "merges", "rate"]
+        """Tables: the methods that fit, what they cost at inference, and those that do not fit."""
+        columns = ["method", "trained", "share", "inserted", "merges", "rate"]
         rows: list[list[Cell]] = [
-            [one.name, one.trained, percent(one.share), one.at_inference, one.inserted, _merges(one), one.learning_rate]
+            [one.name, one.trained, percent(one.share), one.inserted, MERGES[one.merges], one.learning_rate]
             for one in self.fitted
         ]
         title = f"Methods on {self.model}: {self.parameters:,} parameters with a head of {CLASSES} classes"
         told = "With default settings and rates. Trained parameters, and their share of all, count the head."
-        found: list[Panel] = [Table(title, columns, rows, told)]
+        costs: list[list[Cell]] = [[one.name, _cost(one)] for one in self.fitted if one.merges is not None]
+        found: list[Panel] = [
+            Table(title, columns, rows, told),
+            Table("What a prediction costs more than the backbone's own", ["method", "cost"], costs),
+        ]
         if self.refused:
             reasons: list[list[Cell]] = [[one.name, one.why] for one in self.refused]
             found.append(Table(f"Not on {self.model} as they are", ["method", "why"], reasons))
@@ -126,7 +131,5 @@ def _no_notes() -> Iterator[None]:
         LOGGER.setLevel(before)
 
 
-def _merges(one: Fitted) -> str:
-    if one.merges is None:
-        return "not needed"
-    return "yes" if one.merges else f"no: {one.cannot_merge}"
+def _cost(one: Fitted) -> str:
+    return f"{one.at_inference}; no merging: {one.cannot_merge}" if one.cannot_merge else one.at_inference

@@ -9,11 +9,15 @@ device.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+# It says when it is imported, which peft does too, that kernels are missing: those of a product that is not used here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 BLOCK, SCALES = 64, 256
 """Weights that share a scale in NF4, and scales that share a scale of their own."""

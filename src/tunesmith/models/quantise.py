@@ -8,7 +8,6 @@ bits, by which a delta knows its backbone.
 from __future__ import annotations
 
 import importlib.util
-import logging
 from typing import Any
 
 import torch
@@ -85,5 +84,3 @@ def _check_installed(kind: str) -> None:
             f"model.quantize: {kind} needs the package bitsandbytes, which is not installed.",
             hint="Install it: pip install 'tunesmith[quantize]'. Or leave model.quantize out.",
         )
-    # It says at its first import that a package of kernels, which nothing here uses, is not there.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
