@@ -72,9 +72,10 @@ def test_a_refusal_and_a_lacking_setting_are_shown(monkeypatch: pytest.MonkeyPat
     assert [one.name for one in found.refused] == ["needy", "wide"]
     assert found.refused[0].why == "The settings of the method 'needy' are wrong: - start: is missing"
     assert "rank 33 is larger" in found.refused[1].why
-    fits, refuses = found.panels()
-    assert isinstance(fits, Table) and isinstance(refuses, Table)
-    assert [row[5] for row in fits.rows] == ["yes", "no: it changes the inputs"]
+    fits, costs, refuses = found.panels()
+    assert isinstance(fits, Table) and isinstance(costs, Table) and isinstance(refuses, Table)
+    assert [row[4] for row in fits.rows] == ["yes", "no"]
+    assert [str(row[1]).endswith("no merging: it changes the inputs") for row in costs.rows] == [False, True]
     assert [row[0] for row in refuses.rows] == ["needy", "wide"]
 
 
@@ -92,8 +93,9 @@ def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
 
 def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = shown(capsys, "list", "methods", "--model", "builtin:tiny-llama")
-    assert status == 0 and "head of 2 classes" in out
-    assert "not needed" in out and "5e-5" in out and "use the method 'norms' instead" in " ".join(out.split())
+    told = " ".join(out.replace("│", "").split())
+    assert status == 0 and "head of 2 classes" in told
+    assert "not needed" in told and "5e-5" in told and "use the method 'norms' instead" in told
     status, out, _ = shown(capsys, "list", "methods", "--model", "builtin:tiny-llama", "--json")
     found: dict[str, Any] = json.loads(out)
     assert status == 0 and (found["model"], found["classes"]) == ("builtin:tiny-llama", 2)

@@ -48,6 +48,7 @@ def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed
     Raises ModelError: unknown name, no weights, damaged weights, weights of another shape, no tokenizer, no token to
     pad with.
     """
+    transformers.logging.disable_progress_bar()
     source = _source(settings.name)
     if isinstance(source, PreTrainedConfig):
         model = _random(source, auto_class, head, seed).to(getattr(torch, settings.dtype))
