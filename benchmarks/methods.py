@@ -31,14 +31,6 @@ from typing import Any
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 TABLE = Path(__file__).parent.parent / "docs" / "benchmarks" / "methods.md"
 BATCH, PROBED, TURNS = 16, 128, 5
-VARIANTS: dict[str, dict[str, Any]] = {
-    "lora, pissa": {"name": "lora", "init": "pissa"},
-    "lora, plus": {"name": "lora", "b_rate_ratio": 16.0},
-    "lora, all-linear": {"name": "lora", "targets": "all-linear"},
-    "bottleneck, pfeiffer": {"name": "bottleneck", "form": "pfeiffer"},
-    "bottleneck, parallel": {"name": "bottleneck", "form": "parallel"},
-}
-"""What is measured besides every method's defaults."""
 
 
 @dataclass(frozen=True)
@@ -204,11 +196,10 @@ def page(done: Done, options: argparse.Namespace) -> str:
 
 
 def methods_to_run(names: list[str] | None) -> dict[str, dict[str, Any]]:
-    """Every registered method, and the variants; or those that were named."""
+    """Every registered method with its defaults, or those that were named."""
     from tunesmith.core import registry
 
-    every = {**{name: {"name": name} for name in registry.names("methods")}, **VARIANTS}
-    return {name: spec for name, spec in every.items() if not names or name in names}
+    return {name: {"name": name} for name in registry.names("methods") if not names or name in names}
 
 
 def main() -> None:

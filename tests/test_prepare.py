@@ -26,8 +26,8 @@ def test_what_is_left_open_is_settled_and_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(precision, "choose_precision", lambda wanted, device: "float32")
     with listening() as notes:
         settled = prepare.settle(from_values(LEAST | {"method": "lora"})).train
-    assert (settled.device, settled.precision, settled.learning_rate) == ("cpu", "float32", 1e-3)
-    assert notes == ["Device cpu, precision float32, learning rate 0.001."]
+    assert (settled.device, settled.precision, settled.learning_rate) == ("cpu", "float32", 2e-3)
+    assert notes == ["Device cpu, precision float32, learning rate 0.002."]
     assert prepare.settle(from_values(LEAST | {"train": {"learning_rate": 0.1}})).train.learning_rate == 0.1
 
 
@@ -47,7 +47,7 @@ def test_updates_are_counted(train: dict[str, Any], updates: int) -> None:
     assert toy.prepared({"train": train}, count=10).training.total_steps == updates
 
 
-@pytest.mark.parametrize(("method", "rate"), [("full", 5e-5), ("lora", 1e-3), ("head_only", 1e-2)])
+@pytest.mark.parametrize(("method", "rate"), [("full", 5e-5), ("lora", 2e-3), ("head_only", 1e-2)])
 def test_the_rate_is_the_methods_own(method: str, rate: float) -> None:
     optimizer = toy.prepared({"method": method}).training.optimizer
     assert {group["peak"] for group in optimizer.param_groups} == {rate}

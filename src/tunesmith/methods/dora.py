@@ -33,7 +33,7 @@ class Dora(Method):
     """
 
     # LoRA's, for backbones of our usual size; the released scripts take 2e-4 for LLaMA2-7B and 1e-4 for LLaMA3-8B.
-    learning_rate = 1e-3
+    learning_rate = 2e-3
     delta = True
     keeps_backbone = True
     at_inference = "nothing once merged; before, two small products a layer, and the lengths of the rows anew"

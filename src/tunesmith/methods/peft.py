@@ -50,7 +50,7 @@ class Peft(Method):
     and values are taken (for `LN_TUNING` the normalisation layers).
     """
 
-    learning_rate = 5e-4
+    learning_rate = 2e-3
     delta = True
     keeps_backbone = True
     at_inference = "what the type's layers cost, until they are merged"
