@@ -72,9 +72,7 @@ def test_building_from_a_name_or_a_mapping() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    with pytest.raises(
-        RecipeError, match=r"No method is called 'lorra'\. Did you mean 'lora'\? Known: aflora, "
-    ):
+    with pytest.raises(RecipeError, match=r"No method is called 'lorra'\. Did you mean 'lora'\? Known: aflora, "):
         registry.build("methods", "lorra")
     with pytest.raises(RecipeError, match="A method needs a name"):
         registry.build("methods", {"rank": 4})
