@@ -129,7 +129,8 @@ def page(found: dict[tuple[str, str, bool], list[dict[str, float]]], options: ar
     lines = [
         "# Memory of training: LoRA against full",
         "",
-        f"Made by `python benchmarks/memory.py --tokens {options.tokens} --repeats {options.repeats}` on "
+        f"Made by `python benchmarks/memory.py --tokens {options.tokens} --steps {options.steps} --repeats "
+        f"{options.repeats}` on "
         f"{date.today()}, {torch.get_num_threads()} of {os.cpu_count()} CPU cores ({platform.machine()}), torch "
         f"{torch.__version__}, transformers {transformers.__version__}.",
         f"Float32, AdamW, {options.tokens} tokens an example, {options.steps} updates; medians. *Whole*: peak of the "
