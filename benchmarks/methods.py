@@ -168,8 +168,8 @@ def page(done: Done, options: argparse.Namespace) -> str:
         "learning rate: none was tuned to these data. Accuracy in percent: the mean over seeds, the 95 % bootstrap "
         "interval over test rows, and the lowest and highest seed. Share: parameters that train, head included. Delta: "
         "the safetensors that ship. Examples/s: of training. Prediction: how many times the bare backbone's time it "
-        "takes while attached; a delta that merges costs nothing once merged. Medians over seeds; the machine may do other "
-        "work beside, so that speeds tell orders of size and no more.",
+        "takes while attached; a delta that merges costs nothing once merged. Medians over seeds; the machine may do "
+        "other work beside, so that speeds tell orders of size and no more.",
     ]
     for task in sorted({task for task, _, _ in done}):
         lines += [
