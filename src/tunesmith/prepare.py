@@ -97,7 +97,10 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
 
 def _checkpoint_activations(backbone: Backbone, recipe: Recipe) -> None:
     if not backbone.model.supports_gradient_checkpointing:
-        raise RecipeError(f"train.activation_checkpointing: {type(backbone.model).__name__} has no such thing.")
+        raise RecipeError(
+            f"train.activation_checkpointing: {type(backbone.model).__name__} has no such thing.",
+            hint="Leave it out; train.micro_batch_size saves memory too.",
+        )
     if recipe.method.needs_cache:
         raise RecipeError(
             f"train.activation_checkpointing does not go with method '{recipe.method.word()}': the keys and values "

@@ -108,7 +108,10 @@ def _task_type(model: nn.Module) -> str | None:
 def _tensors(folder: Path, names: list[str]) -> dict[str, Tensor]:
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
-        raise ModelError(f"The folder {folder} is no such delta: it has no {' and no '.join(lacking)}.")
+        raise ModelError(
+            f"The folder {folder} is no such delta: it has no {' and no '.join(lacking)}.",
+            hint="Give the `model` folder of a run of this method, or a folder that peft saved.",
+        )
     try:
         return load_file(folder / names[0])
     except SafetensorError as error:
