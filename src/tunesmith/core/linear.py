@@ -34,8 +34,12 @@ def weight_of(linear: nn.Module) -> Tensor:
     weight = cast(Tensor, linear.weight).detach()
     if not weight.dtype.is_floating_point:
         raise TypeError(f"{type(linear).__name__} holds {weight.dtype}")
-    exact = weight if weight.dtype == torch.float64 else weight.float()
-    return exact.T if isinstance(linear, Conv1D) else exact
+    return exact(weight).T if isinstance(linear, Conv1D) else exact(weight)
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor without a gradient, in float32, or in float64 where it is that: what weights are merged in."""
+    return tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
 
 
 def with_weight(linear: nn.Module, weight: Tensor, bias: Tensor | None = None) -> nn.Module:

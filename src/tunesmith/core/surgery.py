@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,11 +111,13 @@ def thaw(module: nn.Module) -> None:
         parameter.requires_grad_(True)
 
 
-def freeze_backbone(model: nn.Module) -> None:
-    """Let the head train and nothing else."""
+def freeze_backbone(model: nn.Module, but: Iterable[nn.Parameter] = ()) -> None:
+    """Let the head train, of the backbone the parameters in `but`, and nothing else."""
     freeze(model)
     for head in anatomy.head(model).values():
         thaw(head)
+    for parameter in but:
+        parameter.requires_grad_(True)
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

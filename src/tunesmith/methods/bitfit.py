@@ -39,9 +39,7 @@ class Bitfit(Method):
                 f"{type(model).__name__} has no {kind} that bitfit could train: use the method 'norms' instead.",
                 hint="Set method=norms, which trains the normalisation layers.",
             )
-        surgery.freeze_backbone(model)
-        for parameter in chosen.values():
-            parameter.requires_grad_(True)
+        surgery.freeze_backbone(model, but=chosen.values())
 
     def expected(self, model: nn.Module) -> int:
         """The sizes of the biases, and the head."""

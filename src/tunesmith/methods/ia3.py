@@ -25,11 +25,11 @@ class Ia3(Method):
     pull them to 0.
     Parameters: out of every key and value, in of every W_down, and the head's; 55,296 in BERT-base.
     Paper: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", 2022.
-    They train with Adafactor at 3e-3; our rate is AdamW's, for small backbones. A gated feed-forward is scaled after the gate,
-    where they scale the half that is not activated: the product is the same. Where one matrix makes queries, keys and
-    values (GPT-2) all of its output is scaled, as in peft: a scaled query adds nothing that l_k could not do, and the
-    delta is peft's. peft's default for BERT scales the input of the attention's output linear too, because that linear
-    and the feed-forward's end in the same name; the paper and we do not. peft loads our delta as it is.
+    They train with Adafactor at 3e-3; our rate is AdamW's, for small backbones. A gated feed-forward is scaled after
+    the gate, where they scale the half that is not activated: the product is the same. Where one matrix makes queries,
+    keys and values (GPT-2) all of its output is scaled, as in peft: a scaled query adds nothing that l_k could not do,
+    and the delta is peft's. peft's default for BERT scales the input of the attention's output linear too, because that
+    linear and the feed-forward's end in the same name; the paper and we do not. peft loads our delta as it is.
     """
 
     learning_rate = 1e-2

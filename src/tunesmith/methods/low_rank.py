@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tunesmith.core import surgery
 from tunesmith.core.errors import ModelError
-from tunesmith.core.linear import features, in_type_of, weight_of, with_weight
+from tunesmith.core.linear import exact, features, in_type_of, weight_of, with_weight
 from tunesmith.core.targets import matching
 
 
@@ -69,7 +69,7 @@ class LoraLinear(surgery.Wrapper):
     def delta(self) -> Tensor:
         """What is added to the base's weight, in float32: scale * B A, [out, in]."""
         a, b = self.factors()
-        return self.scale * (_exact(b) @ _exact(a))
+        return self.scale * (exact(b) @ exact(a))
 
     def merged(self) -> nn.Module:
         """The base with `delta` added to its weight, in float32, then in the base's type."""
@@ -100,7 +100,7 @@ class LoraEmbedding(surgery.Wrapper):
 
     def merged(self) -> nn.Module:
         """The embeddings with scale * (B A)^T added, in float32, then in their own type."""
-        delta = self.scale * (_exact(self.lora_embedding_B) @ _exact(self.lora_embedding_A)).T  # [vocabulary, hidden]
+        delta = self.scale * (exact(self.lora_embedding_B) @ exact(self.lora_embedding_A)).T  # [vocabulary, hidden]
         weight = self.weight.detach()
         plain: nn.Embedding = nn.Embedding.from_pretrained((weight.float() + delta).to(weight.dtype), freeze=True)
         plain.padding_idx = cast(nn.Embedding, self.base).padding_idx
@@ -157,7 +157,3 @@ def check_rank(rank: int, path: str, place: nn.Module) -> None:
             f"method.rank {rank} is larger than the layer {path}, which is {sizes[0]} by {sizes[1]}.",
             hint=f"Choose at most {min(sizes)}; below half of that a low-rank product is smaller than the layer.",
         )
-
-
-def _exact(tensor: Tensor) -> Tensor:
-    return tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()

@@ -33,9 +33,7 @@ class Norms(Method):
                 f"{type(model).__name__} has no normalisation layers with weights, so norms would train nothing.",
                 hint="Use another method: bitfit or lora.",
             )
-        surgery.freeze_backbone(model)
-        for parameter in chosen.values():
-            parameter.requires_grad_(True)
+        surgery.freeze_backbone(model, but=chosen.values())
 
     def expected(self, model: nn.Module) -> int:
         """The sizes of the norms' weights and biases, and the head."""

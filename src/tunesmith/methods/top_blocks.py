@@ -33,9 +33,7 @@ class TopBlocks(Method):
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Freeze the embeddings and the lower blocks; more blocks than there are raise ModelError."""
         chosen = self._chosen(model)
-        surgery.freeze_backbone(model)
-        for parameter in chosen.values():
-            parameter.requires_grad_(True)
+        surgery.freeze_backbone(model, but=chosen.values())
 
     def expected(self, model: nn.Module) -> int:
         """The parameters of the top blocks, of what stands above them, and of the head."""

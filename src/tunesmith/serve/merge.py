@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from tunesmith.core import arithmetic, sharing
 from tunesmith.core.errors import DivergedError, ModelError, RecipeError, nearest, raise_faults
 from tunesmith.core.files import writing_folder
+from tunesmith.core.linear import exact
 from tunesmith.core.notes import note
 from tunesmith.core.seeding import generator
 from tunesmith.models import artifact, quantise
@@ -179,14 +180,14 @@ def _combine(runs: Sequence[Attached], models: Sequence[PreTrainedModel], base: 
     for name, place in trained[0].items():
         if name in heads or id(place) in fresh or not place.is_floating_point() or name not in zero:
             continue
-        vectors = [_exact(one[name]) - _exact(zero[name]) for one in trained]
+        vectors = [exact(one[name]) - exact(zero[name]) for one in trained]
         if any(vector.any() for vector in vectors):
             way = arithmetic.WAYS[mix.how]
             change = way(vectors, mix.weights, mix.density or 1.0, generator(mix.seed or 0, name))
-            fresh[id(place)] = _like(place, _exact(zero[name]) + change)
+            fresh[id(place)] = _like(place, exact(zero[name]) + change)
     if _same_task([run.recipe for run in runs]):
         for name in heads:
-            mean = arithmetic.mean_of_heads([_exact(one[name]) for one in trained], mix.weights)
+            mean = arithmetic.mean_of_heads([exact(one[name]) for one in trained], mix.weights)
             fresh[id(trained[0][name])] = _like(trained[0][name], mean)
     else:
         note(f"The runs have other tasks or classes: the head is that of {runs[0].folder}.")
@@ -223,10 +224,6 @@ def _check_finite(model: PreTrainedModel, run: Attached) -> None:
         raise DivergedError(
             "The outputs of what comes of the runs are not finite numbers.", hint="Give smaller --weights."
         )
-
-
-def _exact(tensor: Tensor) -> Tensor:
-    return tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
 
 
 def _like(place: Tensor, values: Tensor) -> Tensor:
