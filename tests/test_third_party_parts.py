@@ -64,7 +64,7 @@ class Length(Task):
 
     metric: ClassVar[str] = "mean_error"
     higher_is_better: ClassVar[bool] = False
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None
     """Column of the text."""
@@ -98,8 +98,8 @@ class Length(Task):
     def loss(self, step):
         return ((step.outputs.logits.squeeze(-1).float() - step.batch.fields["targets"].float()) ** 2).sum()
 
-    def decode(self, outputs, batch):
-        answers = outputs.logits.squeeze(-1).double().cpu().numpy() * 10
+    def decode(self, step, tokenizer):
+        answers = step.outputs.logits.squeeze(-1).double().cpu().numpy() * 10
         return answers, [{"prediction": float(answer)} for answer in answers]
 
     def truths(self, rows):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ from datasets import Dataset
 
 from tunesmith import api, prepare
 from tunesmith.core.part import Task
+from tunesmith.core.step import Batch
 from tunesmith.models import artifact
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
@@ -41,7 +44,13 @@ CLASSES = ["no", "yes", "maybe"]
 
 
 def rows_for(task: Task, count: int = 8) -> Dataset:
-    """Rows that fit the task's columns, made by kind of column alone; texts of many lengths, no two alike."""
+    """Rows that fit the task, of many lengths, no two alike: what `toy_rows(count)` of the task's test file gives, or
+    else made by kind of column alone.
+    """
+    with suppress(ModuleNotFoundError):
+        own = getattr(import_module(f"tests.tasks.test_{task.word()}"), "toy_rows", None)
+        if own is not None:
+            return Dataset.from_list([{"line": number + 2, **row} for number, row in enumerate(own(count))])
     rows = []
     for number in range(count):
         row: dict[str, Any] = {"line": number + 2}
@@ -78,6 +87,11 @@ def prepared(values: Mapping[str, Any], count: int = 8, rows: Dataset | None = N
     return prepare.prepare(recipe, splits)  # type: ignore[arg-type]
 
 
+def outputs_of(logits: Any, batch: Batch | None = None) -> Any:
+    """A step whose model gave these logits, for tasks to decode."""
+    return SimpleNamespace(outputs=SimpleNamespace(logits=logits), batch=batch or Batch({}, {}))
+
+
 def quiet(model: Any) -> None:
     """Switch dropout off for good, so that runs with other shapes of batches can be compared."""
     for module in model.modules():
@@ -106,7 +120,7 @@ def weights(toy: Prepared) -> dict[str, Any]:
 def save(toy: Prepared, folder: Path) -> Path:
     """Write the model or delta to a folder."""
     folder.mkdir(parents=True)
-    artifact.write(toy.backbone, toy.recipe.method, folder)
+    artifact.write(toy.backbone, toy.recipe.method, toy.recipe.task, folder)
     return folder
 
 

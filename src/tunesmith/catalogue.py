@@ -90,7 +90,7 @@ def of_model(name: str) -> Catalogue:
     """Try every method, with its default settings, on copies of one backbone. A backbone that can't be loaded raises
     ModelError.
     """
-    model = load(ModelSettings(name=name), "AutoModelForSequenceClassification", {"num_labels": CLASSES}, SEED).model
+    model = load(ModelSettings(name=name), ("AutoModelForSequenceClassification",), {"num_labels": CLASSES}, SEED).model
     with _no_notes():
         told = [_told(model, method) for method in registry.names("methods")]
     fitted = [one for one in told if isinstance(one, Fitted)]

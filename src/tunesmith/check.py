@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,16 @@ from typing import Any
 import numpy as np
 from pydantic import PrivateAttr
 
-from tunesmith import account, prepare
+from tunesmith import account, examples, prepare
 from tunesmith.core import surgery
-from tunesmith.core.column import Row
-from tunesmith.core.panel import Cell, Panel, Result, Table
+from tunesmith.core.panel import Panel, Result
 from tunesmith.core.part import Part
 from tunesmith.core.step import Training
 from tunesmith.data.load import load as load_data
-from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.train import loop
 from tunesmith.train.log import Log
 
-SHOWN = 3
 TIMED = 2
 
 
@@ -64,27 +60,20 @@ def check(recipe: Recipe) -> Checked:
     prepare.check_fit(recipe, splits)
     prepare.learn(recipe, splits)
     prepared = prepare.prepare(recipe, splits)
-    sample, examples = prepare.sample(prepared)
-    lengths = np.array([len(example["input_ids"]) for example in examples])
-    cut = sum(bool(example["cut"]) for example in examples)
-    panels = [
-        *splits.panels,
-        _seen(recipe, prepared.backbone, sample, examples),
-        _cuts(prepared.backbone, sample, examples),
-    ]
+    sample = examples.sample(prepared)
     trains, every = surgery.count(prepared.backbone.model)
     facts = {
         "trained_parameters": trains,
         "total_parameters": every,
-        "examples": len(splits.train),
-        "sampled": len(examples),
-        "cut": cut,
-        "tokens_median": float(np.median(lengths)),
-        "tokens_longest": int(lengths.max()),
+        "examples": len(prepared.batches.rows),
+        "sampled": len(sample.examples),
+        "cut": sample.cut,
+        "tokens_median": float(np.median(sample.sizes)),
+        "tokens_longest": int(sample.sizes.max()),
         "updates": prepared.training.total_steps,
         **_timed(prepared),
     }
-    return Checked([panel for panel in panels if not isinstance(panel, Table) or panel.rows], facts)
+    return Checked([*splits.panels, *sample.panels()], facts)
 
 
 def _timed(prepared: prepare.Prepared) -> dict[str, float]:
@@ -102,27 +91,3 @@ def _timed(prepared: prepare.Prepared) -> dict[str, float]:
         "estimated_seconds": stopwatch.seconds * total,
         "estimated_peak_memory_bytes": account.peak_memory(),
     }
-
-
-def _seen(recipe: Recipe, backbone: Backbone, sample: Sequence[Row], examples: Sequence[dict[str, Any]]) -> Table:
-    targets = [column.role for column in recipe.task.columns() if column.target]
-    rows: list[list[Cell]] = [
-        [len(example["input_ids"]), *[str(row[role]) for role in targets], _decoded(backbone, example["input_ids"])]
-        for row, example in list(zip(sample, examples, strict=True))[:SHOWN]
-    ]
-    told = "Decoded from the token ids, special tokens too."
-    return Table("What the model sees", ["tokens", *targets, "decoded"], rows, told)
-
-
-def _cuts(backbone: Backbone, sample: Sequence[dict[str, Any]], examples: Sequence[dict[str, Any]]) -> Table:
-    cut = [(row, example) for row, example in zip(sample, examples, strict=True) if example["cut"]]
-    rows = [
-        [row.get("line"), len(row["text"]), _decoded(backbone, example["input_ids"])[-80:]]
-        for row, example in cut[:SHOWN]
-    ]
-    share = f"{len(cut)} of {len(examples)} sampled examples are cut."
-    return Table("What truncation cuts", ["line", "characters", "the last that is seen"], rows, share)
-
-
-def _decoded(backbone: Backbone, ids: list[int]) -> str:
-    return " ".join(backbone.tokenizer.convert_ids_to_tokens(ids))

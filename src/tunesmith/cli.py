@@ -93,10 +93,13 @@ def resume(run: RunFolder, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    source: Source, model: Model = None, method: MethodName = None, set_: Set = None, as_json: AsJson = False
-) -> None:
+    source: Source, model: Model = None, method: MethodName = None, set_: Set = None, as_json: AsJson = False,
+    to_page: Annotated[Path | None, typer.Option("--page", help="Write what the model sees as a page here.")] = None,
+) -> None:  # fmt: skip
     """Train nothing: show what the model will see, what would train, and how long it would take."""
     checked = checks.check(recipes.from_source(source, _overrides(model, method, set_)))
+    if to_page is not None:
+        page.write_panels(to_page, f"What {source} trains on", checked.panels)
     if as_json:
         _print_json(checked.as_json())
     else:

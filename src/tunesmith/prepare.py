@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import ceil
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,10 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from tunesmith.core import surgery
-from tunesmith.core.column import Row
 from tunesmith.core.errors import RecipeError
-from tunesmith.core.notes import note
-from tunesmith.core.panel import Bars
-from tunesmith.core.part import Part
-from tunesmith.core.rows import BLOCK, Rows, each, take
+from tunesmith.core.notes import note, warn
+from tunesmith.core.part import Part, Task
+from tunesmith.core.rows import BLOCK, Bins, Rows, each
 from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
 from tunesmith.data.load import Splits
@@ -30,7 +27,6 @@ from tunesmith.recipe import Recipe
 from tunesmith.train import optimizer, precision
 from tunesmith.train.batches import Batches
 
-SAMPLED = 2000
 SHORTEST = 8
 """Fewest tokens that a method must leave for a text."""
 
@@ -74,12 +70,18 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     backbone = load_backbone(recipe)
     for part in recipe.parts:
         part.modify(backbone.model, generator(settings.seed, part.word()))
+    if recipe.task.couples and settings.micro_batch_size not in (None, settings.batch_size):
+        warn(
+            f"An example's loss depends on the others beside it: with train.micro_batch_size these are "
+            f"{settings.micro_batch_size}, not {settings.batch_size}."
+        )
     if settings.activation_checkpointing:
         _checkpoint_activations(backbone, recipe)
     accelerator = precision.accelerator(settings)
     backbone.model.to(accelerator.device)
+    rows = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit)
     batches = Batches(
-        splits.train, sizes(splits.train, recipe), recipe.task, backbone.tokenizer, backbone.limit,
+        rows, sizes(rows, recipe.task), recipe.task, backbone.tokenizer, backbone.limit,
         settings.batch_size, settings.micro_batch_size or settings.batch_size, settings.seed,
     )  # fmt: skip
     rate = settings.learning_rate or recipe.method.learning_rate
@@ -120,7 +122,8 @@ def load_backbone(recipe: Recipe) -> Backbone:
     quantised, raise RecipeError.
     """
     _check_quantised(recipe)
-    backbone = models.load(recipe.model, recipe.task.auto_class, recipe.task.head(), recipe.train.seed)
+    task = recipe.task
+    backbone = models.load(recipe.model, task.auto_classes, task.head(), recipe.train.seed, task.reads)
     taken = recipe.method.positions()
     if backbone.limit - taken < SHORTEST:
         raise RecipeError(
@@ -154,29 +157,19 @@ def learn(recipe: Recipe, splits: Splits) -> None:
     recipe.task.learn(each(splits.train))
 
 
-def sample(prepared: Prepared) -> tuple[list[Row], list[dict[str, Any]]]:
-    """At most SAMPLED training rows, spread evenly over the split, and their examples as the model sees them."""
-    rows, backbone = prepared.batches.rows, prepared.backbone
-    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
-    found = take(rows, [int(place) for place in places])
-    return found, prepared.recipe.task.encode(found, backbone.tokenizer, backbone.limit)
-
-
-def lengths(prepared: Prepared) -> Bars:
-    """How many examples have how many tokens, in a sample of the training split."""
-    _, examples = sample(prepared)
-    tokens = np.array([len(example["input_ids"]) for example in examples])
-    counts, edges = np.histogram(tokens, bins=min(30, int(np.ptp(tokens)) + 1))
-    labels = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]
-    cut = sum(bool(example["cut"]) for example in examples)
-    note = f"{len(examples):,} training examples; {cut:,} of them are longer than the limit and are cut."
-    return Bars("Tokens of an example", labels, {"examples": [float(count) for count in counts]}, note=note)
-
-
-def sizes(rows: Rows, recipe: Recipe) -> np.ndarray:
-    """The size of each row in characters (of texts) or items (of lists), over the columns that are read: [rows]."""
-    inputs = [column.role for column in recipe.task.columns() if not column.target]
+def sizes(rows: Rows, task: Task) -> np.ndarray:
+    """The size of each row, over the columns that are read: characters of texts, items of lists, tokens where the task
+    arranged them: [rows]. Images are all alike.
+    """
+    if isinstance(rows, Bins):
+        members = sizes(rows.rows, task)
+        return np.array([members[list(one)].sum() for one in rows.bins])
+    if task.reads == "images":
+        return np.ones(len(rows), dtype=np.int64)
     table = cast(Dataset, rows).with_format("arrow")
+    arranged = ["input_ids"] if "input_ids" in table.column_names else []
+    inputs = arranged or [column.role for column in task.columns() if not column.target]
+    inputs = [name for name in inputs if name in table.column_names]
     blocks = [_sizes(table[start : start + BLOCK], inputs) for start in range(0, len(rows), BLOCK)]
     return np.concatenate(blocks)
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
-from tunesmith import account, measure, prepare
+from tunesmith import account, examples, measure, prepare
 from tunesmith.account import ENVIRONMENT, METRICS
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
@@ -87,7 +87,7 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         recipe = replace(recipe, data=sources.absolute(recipe.data))
         with writing_folder(folder) as temporary:
             write_json(temporary / TASK, recipe.task.state())
-            write_json(temporary / DATA, Result([], [*splits.panels, prepare.lengths(prepared)]).as_json())
+            write_json(temporary / DATA, Result([], [*splits.panels, *examples.sample(prepared).panels()]).as_json())
             write_json(temporary / ENVIRONMENT, account.environment(recipe, splits))
             write_json(temporary / PROBE, _probe(recipe, splits))
             write_text(temporary / RECIPE, recipe.text())
@@ -156,7 +156,7 @@ def _save(folder: Path, prepared: prepare.Prepared) -> Backbone:
         trained = artifact.outputs(backbone.model, session.probe_batches(recipe, backbone, rows))
         artifact.check_finite(trained)
         with writing_folder(folder / MODEL) as temporary:
-            artifact.write(backbone, recipe.method, temporary)
+            artifact.write(backbone, recipe.method, recipe.task, temporary)
             saved = _load(temporary, recipe)
             again = artifact.outputs(saved.model, session.probe_batches(recipe, saved, rows))
             difference = artifact.prove(trained, again, "The saved model")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 
 def trained(backbone: str, name: str, kind: str = "AutoModelForCausalLM") -> tuple[Any, Any]:
     """A model that generates, its trained parameters moved as if it were trained, and its tokenizer."""
-    loaded = models.load(ModelSettings(name=backbone), kind, {}, seed=0)
+    loaded = models.load(ModelSettings(name=backbone), (kind,), {}, seed=0)
     model = loaded.model
     try:
         method = cast(Method, registry.build("methods", name))

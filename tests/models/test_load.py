@@ -18,7 +18,7 @@ from tunesmith.models.builtin import find, tiny_tokenizer
 from tunesmith.models.load import Backbone, load, load_whole
 from tunesmith.models.settings import ModelSettings
 
-CLASS = "AutoModelForSequenceClassification"
+CLASS = ("AutoModelForSequenceClassification",)
 
 
 def loaded(name: str, labels: int = 3, seed: int = 0, dtype: Any = "float32") -> Backbone:

@@ -42,7 +42,7 @@ PACKED = {"builtin:tiny-bert": 13, "builtin:tiny-gpt2": 8, "builtin:tiny-llama":
 
 def loaded(name: str, kind: str | None, auto_class: str = CLASS, **settings: Any) -> Backbone:
     head = {"num_labels": 3} if auto_class == CLASS else {}
-    return load(ModelSettings(name=name, quantize=cast(Any, kind), **settings), auto_class, head, 0)
+    return load(ModelSettings(name=name, quantize=cast(Any, kind), **settings), (auto_class,), head, 0)
 
 
 def built(backbone: str, kind: str, method: Any = "lora", **train: Any) -> Prepared:

@@ -71,7 +71,7 @@ def test_without_a_delta_it_is_the_backbone(loaded: Session) -> None:
     assert loaded.names == ["lora"] and loaded.used == "lora"
     recipe = loaded.recipe
     state, _, told, hidden = bare(loaded)
-    plain = load_backbone(recipe.model, recipe.task.auto_class, recipe.task.head(), 5).model.base_model.eval()
+    plain = load_backbone(recipe.model, recipe.task.auto_classes, recipe.task.head(), 5).model.base_model.eval()
     assert set(state) == set(plain.state_dict())
     assert all(torch.equal(tensor, state[name]) for name, tensor in plain.state_dict().items())
     ids = loaded.backbone.tokenizer(made.TEXTS, padding=True, return_tensors="pt")
@@ -310,26 +310,28 @@ def test_bare_language_models(first: str, backbone: str, tmp_path: Path, monkeyp
 
     def with_decoder(*given: Any) -> Any:
         batch = collate(*given)
-        ids = {"decoder_input_ids": batch.inputs["input_ids"]} if task.auto_class == "AutoModelForSeq2SeqLM" else {}
+        ids = (
+            {"decoder_input_ids": batch.inputs["input_ids"]} if task.auto_classes == ("AutoModelForSeq2SeqLM",) else {}
+        )
         return dataclasses.replace(batch, inputs={**batch.inputs, **ids})
 
     monkeypatch.setattr(task, "collate", with_decoder)
-    plain = load_backbone(ModelSettings(name=backbone), bare_class, {}, 0)
+    plain = load_backbone(ModelSettings(name=backbone), (bare_class,), {}, 0)
     plain.model.save_pretrained(tmp_path / "backbone")
     plain.tokenizer.save_pretrained(tmp_path / "backbone")
 
     def of(auto_class: str, name: str, seed: int) -> tuple[Path, Outputs]:
-        monkeypatch.setattr(task, "auto_class", bare_class if "Causal" in auto_class else auto_class)
+        monkeypatch.setattr(task, "auto_classes", (bare_class if "Causal" in auto_class else auto_class,))
         return made.run(tmp_path / name, seed, method="lora", model=str(tmp_path / "backbone"))
 
     other, of_other = of("AutoModelForCausalLM", "other", 1)
     folder, expected = of(first, "lora", 0)
     found = session.load(folder, "cpu")
     before = bare_state(found)
-    monkeypatch.setattr(task, "auto_class", bare_class)
+    monkeypatch.setattr(task, "auto_classes", (bare_class,))
     found.attach("other", other)
     for name, auto_class, wanted in (("lora", first, expected), ("other", bare_class, of_other)):
-        monkeypatch.setattr(task, "auto_class", bare_class if "Causal" in auto_class else auto_class)
+        monkeypatch.setattr(task, "auto_classes", (bare_class if "Causal" in auto_class else auto_class,))
         found.use(name)
         assert made.same(outputs(found), wanted)
     assert before == bare_state(found)

@@ -43,7 +43,7 @@ def folded(folder: Path) -> Tensors:
 
 def backbone(folder: Path) -> Tensors:
     recipe = session.read_recipe(folder)
-    model = load_backbone(recipe.model, recipe.task.auto_class, recipe.task.head(), 0).model
+    model = load_backbone(recipe.model, recipe.task.auto_classes, recipe.task.head(), 0).model
     return {name: tensor.detach() for name, tensor in sharing.named(model).items()}
 
 

@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from tests import toy
+from tests.toy import outputs_of
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.panel import Bars, Heatmap, Table
@@ -29,7 +30,7 @@ def taught(labels: list[Any], **settings: Any) -> Classify:
 
 
 def decoded(task: Classify, logits: list[list[float]]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    return task.decode(SimpleNamespace(logits=torch.tensor(logits)), Batch({}, {}))
+    return task.decode(outputs_of(torch.tensor(logits)), None)
 
 
 def test_cross_entropy_by_hand() -> None:

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_squared_error, r2_score
 
+from tests.toy import outputs_of
 from tunesmith.core.column import Row
 from tunesmith.core.panel import Points
 from tunesmith.models.builtin import tiny_tokenizer
@@ -46,7 +47,7 @@ def test_the_scale_is_undone() -> None:
     targets = batch.fields["targets"]
     assert targets.mean().item() == pytest.approx(0, abs=1e-6)
     assert targets.std(correction=0).item() == pytest.approx(1)
-    answers, lines = task.decode(SimpleNamespace(logits=targets[:, None]), batch)
+    answers, lines = task.decode(outputs_of(targets[:, None], batch), None)
     assert answers == pytest.approx(np.array(scores), rel=1e-6)
     assert [line["prediction"] for line in lines] == pytest.approx(scores, rel=1e-6)
     assert task.truths(rows).tolist() == scores

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = dict[str, Any]
-Storage = Literal["text", "texts", "number"]
+Storage = Literal["text", "texts", "number", "turns", "spans"]
 
 
 TEXT_NAMES = ("text", "sentence", "sentence1", "premise", "question", "content", "message", "review", "body")
@@ -27,9 +27,12 @@ class Column:
     role: the name that the task uses (`text`, `pair`, `label`, `score`).
     name: the file's column, where the recipe says it; None: found among `likely`, in that order.
     parse: raw value -> value; raises ValueError with a sentence.
-    storage: how values are kept: a text, a list of texts, or a number.
+    storage: how values are kept: a text, a list of texts, a number, turns of a talk (`role`, `content`), or spans of a
+        text (`start`, `text`).
     target: True for what is to be predicted: not needed in a file that is only predicted on.
     classes: True where the values are names of classes, which must be at least two, each with two examples.
+    optional: True where a file may lack it, and a row may leave it empty: `parse` is then given None.
+    path: True where the values are paths of files; they are read as whole paths, from the folder of the rows' file on.
     """
 
     role: str
@@ -39,6 +42,8 @@ class Column:
     storage: Storage = "text"
     target: bool = False
     classes: bool = False
+    optional: bool = False
+    path: bool = False
 
 
 def texts(name: str | None, pair: str | None) -> list[Column]:

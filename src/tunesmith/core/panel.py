@@ -77,7 +77,32 @@ class Points:
     diagonal: bool = False
 
 
-Panel = Table | Bars | Lines | Heatmap | Points
+@dataclass(frozen=True)
+class Tokens:
+    """One sequence as the model sees it: its tokens, and which of them carry loss. `name` says what it is for."""
+
+    name: str
+    tokens: Sequence[str]
+    loss: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Examples as the model sees them: for each a caption and its sequences."""
+
+    kind: ClassVar[str] = "marked"
+    title: str
+    captions: Sequence[str]
+    examples: Sequence[Sequence[Tokens]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        # Read back from JSON, sequences are mappings.
+        read = [[Tokens(**one) if isinstance(one, Mapping) else one for one in example] for example in self.examples]
+        object.__setattr__(self, "examples", read)
+
+
+Panel = Table | Bars | Lines | Heatmap | Points | Marked
 
 
 @dataclass(frozen=True)

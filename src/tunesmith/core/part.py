@@ -12,21 +12,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.core.column import Column, Row
-from tunesmith.core.panel import Panel, Result
+from tunesmith.core.panel import Panel, Result, Tokens
 from tunesmith.core.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerBase
 
     from tunesmith.core.step import Batch, Step, Training, Update
+
+
+Reader = Any
+"""A backbone's tokenizer (`PreTrainedTokenizerBase`), or its image processor (`BaseImageProcessor`)."""
 
 
 class Part(BaseModel):
@@ -89,8 +92,19 @@ class Task(Part):
     higher_is_better: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"targets"})
     """The fields of its batches, which an objective may need."""
-    auto_class: ClassVar[str]
-    """The transformers class that loads a backbone with this task's head."""
+    auto_classes: ClassVar[tuple[str, ...]]
+    """The transformers classes that load a backbone with this task's head: the first that knows the backbone is
+    taken.
+    """
+    reads: ClassVar[Literal["text", "images"]] = "text"
+    """What turns rows into numbers: the backbone's tokenizer, or its image processor."""
+    untrained: ClassVar[str] = "untrained head"
+    """What the model is before training: the name of that baseline."""
+
+    @property
+    def couples(self) -> bool:
+        """Whether the loss of an example depends on the others of its micro-batch."""
+        return False
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
@@ -108,11 +122,31 @@ class Task(Part):
         """Entries of the model's configuration that shape the head."""
         return {}
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
-        """Turn rows into examples of at most `limit` tokens; the key `cut` says whether a text was cut."""
+    def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
+        """The training split as it is trained on, where a row is not one example: cut into blocks, packed, without
+        what holds nothing to learn. Called once, before training; what it drops or cuts it says, and a split with
+        nothing to learn raises DataError. What it gives goes to `encode` as rows do.
+        """
+        return rows
+
+    def encode(self, rows: Sequence[Row], tokenizer: Reader, limit: int) -> list[dict[str, Any]]:
+        """Turn rows into examples of at most `limit` tokens; the key `cut` says whether a text was cut.
+
+        Where an example trains, its key `seed` is set before `collate`: another one in every epoch, for what is drawn
+        anew. Where it is only measured there is none.
+        """
         raise NotImplementedError
 
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
+    def size(self, example: Mapping[str, Any]) -> int:
+        """How many positions an example takes in the model, over all its parts."""
+        return sum(len(part["input_ids"]) for part in example.get("parts", [example]))
+
+    def seen(self, example: Mapping[str, Any], tokenizer: Reader) -> list[Tokens]:
+        """What the model sees of an example, decoded token by token, with the positions that carry loss."""
+        parts = [list(part["input_ids"]) for part in example.get("parts", [example])]
+        return [Tokens("input", tokenizer.convert_ids_to_tokens(ids), [False] * len(ids)) for ids in parts]
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Reader) -> Batch:
         """Pad examples into one batch."""
         raise NotImplementedError
 
@@ -124,8 +158,11 @@ class Task(Part):
         """The loss summed over the targets of the micro-batch: a scalar."""
         raise NotImplementedError
 
-    def decode(self, outputs: Any, batch: Batch) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Outputs to answers [examples, …], and to what a line of the predictions file shows."""
+    def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """The model's answers to a batch [examples, …], and what a line of the predictions file shows of each.
+
+        Answers that are no numbers are an array of objects.
+        """
         raise NotImplementedError
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
@@ -136,11 +173,11 @@ class Task(Part):
         """Every metric of this task; NaN where one is undefined on these rows."""
         raise NotImplementedError
 
-    def constant(self) -> tuple[str, Any]:
+    def constant(self) -> tuple[str, Any] | None:
         """The best answer that looks at no input, as training taught it, and its name: the least that a model must
-        beat.
+        beat. None where there is none.
         """
-        raise NotImplementedError
+        return None
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
         """Tables and charts that show where the answers are right and wrong."""
@@ -148,7 +185,11 @@ class Task(Part):
 
     def mistakes(self, truths: np.ndarray, answers: np.ndarray, confidences: np.ndarray) -> np.ndarray:
         """Positions of wrong answers, the worst first."""
-        raise NotImplementedError
+        return truths[:0].nonzero()[0]  # none
+
+    def companions(self, model: nn.Module) -> dict[str, Any]:
+        """Further JSON files of a saved model, by name: what other libraries need to load it for this task."""
+        return {}
 
 
 class Method(Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tunesmith.core.column import Row
@@ -18,6 +19,23 @@ class Rows(Protocol):
 
     def __getitem__(self, places: slice | list[int]) -> Mapping[str, Sequence[Any]]:
         """Rows at these places, as columns."""
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Rows several of which make one example: a row of it has the key `members`, a list of rows."""
+
+    rows: Rows
+    bins: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.bins)
+
+    def __getitem__(self, places: slice | list[int]) -> Mapping[str, Sequence[Any]]:
+        """The bins at these places."""
+        chosen = self.bins[places] if isinstance(places, slice) else [self.bins[place] for place in places]
+        members = iter(take(self.rows, [number for one in chosen for number in one]))
+        return {"members": [[next(members) for _ in one] for one in chosen]}
 
 
 def take(rows: Rows, places: slice | list[int]) -> list[Row]:

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.column import Row
 from tunesmith.core.step import Batch
+
+IGNORED = -100
+"""The label of a position that carries no loss."""
 
 
 def encode_texts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
@@ -43,9 +47,40 @@ def pad(examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBas
     return inputs
 
 
+def parts_batch(
+    examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, fields: Mapping[str, torch.Tensor]
+) -> Batch:
+    """One padded batch of examples that are several sequences each (`parts`: windows, choices, two texts).
+
+    The parts of all examples stand one after another: inputs [parts, time]; the field `owners` [parts] tells the
+    example of each.
+    """
+    parts = [part for example in examples for part in example["parts"]]
+    owners = torch.tensor([number for number, example in enumerate(examples) for _ in example["parts"]])
+    rows = [example.get("row", position) for position, example in enumerate(examples)]
+    cut = sum(bool(example.get("cut")) for example in examples)
+    return Batch(pad(parts, tokenizer), {**fields, "owners": owners}, rows, cut)
+
+
+def filled(lists: Sequence[Sequence[int]], width: int, fill: int) -> torch.Tensor:
+    """Lists of numbers as one tensor [lists, width], padded on the right with `fill`."""
+    return torch.tensor([[*one, *[fill] * (width - len(one))] for one in lists])
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of every position, in float32: logits [batch, time, vocabulary], labels [batch, time].
+
+    0 where the label is IGNORED. A decoder's logits tell of the next token: give logits[:, :-1] and labels[:, 1:].
+    """
+    flat = functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return flat.view(labels.shape)  # [batch, time]
+
+
 def batch_of(
     examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, fields: Mapping[str, torch.Tensor]
 ) -> Batch:
     """One padded batch with the given fields."""
     rows = [example.get("row", position) for position, example in enumerate(examples)]
-    return Batch(pad(examples, tokenizer), fields, rows, sum(bool(example["cut"]) for example in examples))
+    return Batch(pad(examples, tokenizer), fields, rows, sum(bool(example.get("cut")) for example in examples))

@@ -34,6 +34,8 @@ def find(
             continue
         free = {name.lower(): name for name in reversed(names) if name not in found.values()}
         likely = next((free[name.lower()] for name in column.likely if name.lower() in free), None)
+        if likely is None and column.optional:
+            continue
         if likely is None:
             tried = ", ".join(column.likely) or "none"
             faults.add(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from tunesmith.data.rows import Source
 BATCH_ROWS = 10_000
 # Long documents fill a batch earlier: neither memory nor Arrow's 32-bit offsets may overflow.
 BATCH_CHARACTERS = 1 << 25
-STORED = {"text": pa.string(), "texts": pa.list_(pa.string()), "number": pa.float64()}
+STORED = {
+    "text": pa.string(),
+    "texts": pa.list_(pa.string()),
+    "number": pa.float64(),
+    "turns": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+    "spans": pa.list_(pa.struct([("start", pa.int64()), ("text", pa.string())])),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,10 @@ def _parsed(
     source: Source, columns: Sequence[Column], *, matched: dict[str, str], faults: Faults
 ) -> Iterator[list[Any]]:
     """Parsed rows: a value a column, then the line. A row with a bad cell is left out; each bad cell is a fault."""
-    plan = [(matched[column.role], column.parse, column.storage == "texts") for column in columns]
+    plan = [
+        (matched[column.role], _located(column, faults.path), column.optional or column.storage == "texts")
+        for column in columns
+    ]
     for number, raw in source.rows:
         row: list[Any] = []
         for name, parse, optional in plan:
@@ -99,6 +108,20 @@ def _parsed(
         if len(row) == len(plan):
             row.append(number)
             yield row
+
+
+def _located(column: Column, path: Path) -> Callable[[object], Any]:
+    """The column's parser; of paths, one that goes from the folder of the rows' file and finds a file there."""
+    if not column.path:
+        return column.parse
+
+    def parse(value: object) -> str:
+        found = path.parent / column.parse(value)
+        if not found.is_file():
+            raise ValueError(f"names no file: there is no {found}")
+        return str(found.resolve())
+
+    return parse
 
 
 def read_all(paths: dict[str, Path], columns: Sequence[Column], *, need_targets: bool = True) -> dict[str, Table]:

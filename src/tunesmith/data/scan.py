@@ -80,6 +80,7 @@ class Scan:
 
 def scan(rows: Dataset, columns: Sequence[Column], *, seed: int) -> Scan:
     """Pass once over `rows`, in batches."""
+    columns = [column for column in columns if column.role in rows.column_names]
     texts = inputs(columns)
     targets = [column for column in columns if column.target]
     named = next((column for column in targets if column.classes), None)
@@ -112,7 +113,7 @@ def contents(batch: pa.Table, roles: Sequence[str]) -> list[str]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return BETWEEN.join(value) if isinstance(value, list) else str(value)
+    return BETWEEN.join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
 def _keys(batch: pa.Table, roles: Sequence[str], seed: int) -> NDArray[np.uint64]:

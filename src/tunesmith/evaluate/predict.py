@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from tunesmith.core.rows import Rows, blocks
 from tunesmith.core.step import Step
 
 BATCH = 64
+POSITIONS = 64 * 512
+"""Most rows, and most positions, that go through the model at once; a longer row goes alone."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +68,48 @@ class Predictor:
 
     def _window(self, rows: list[Row]) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
         examples = self.task.encode(rows, self.tokenizer, self.limit)
-        by_length = np.argsort([-len(example["input_ids"]) for example in examples], kind="stable")
+        sizes = np.array([self.task.size(example) for example in examples])
         device = anatomy.device_of(self.model)
         answers: list[Any] = [None] * len(rows)
         shown: list[dict[str, Any]] = [{} for _ in rows]
         loss = targets = 0.0
-        for start in range(0, len(rows), BATCH):
-            places = by_length[start : start + BATCH]
+        for places in portions(sizes):
             batch = self.task.collate([examples[place] for place in places], self.tokenizer).to(device)
             with self._autocast(device):
                 step = Step(self.model, self.task, batch)
-                found, lines = self.task.decode(step.outputs, batch)
+                found, lines = self.task.decode(step, self.tokenizer)
             if "targets" in batch.fields:
                 loss += self.task.loss(step).item()
                 targets += self.task.targets(batch)
             for place, answer, line in zip(places, found, lines, strict=True):
                 answers[place], shown[place] = answer, line
-        return np.array(answers), shown, loss, targets
+        return _stacked(answers), shown, loss, targets
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
         return torch.autocast(device.type, dtype=dtype, enabled=self.precision != "float32")
+
+
+def portions(sizes: np.ndarray) -> Iterator[list[int]]:
+    """Places of rows by size, the largest first, in portions of at most BATCH rows and POSITIONS padded positions."""
+    portion: list[int] = []
+    for place in np.argsort(-sizes, kind="stable").tolist():
+        # The first is the largest: all are padded to it.
+        if portion and (len(portion) == BATCH or (len(portion) + 1) * sizes[portion[0]] > POSITIONS):
+            yield portion
+            portion = []
+        portion.append(place)
+    if portion:
+        yield portion
+
+
+def _stacked(answers: list[Any]) -> np.ndarray:
+    """One array of the rows' answers; objects stay objects, whatever they look like."""
+    first = np.asarray(answers[0]) if isinstance(answers[0], np.ndarray | np.generic) else None
+    if first is not None and first.dtype != object:
+        return np.array(answers)
+    shape = (len(answers), *(() if first is None else first.shape))
+    stacked = np.empty(shape, dtype=object)
+    for place, answer in enumerate(answers):
+        stacked[place] = answer
+    return stacked

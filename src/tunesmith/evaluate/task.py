@@ -20,9 +20,9 @@ SHOWN_MISTAKES = 30
 class Task(part.Suite):
     """The task's metrics on every held-out split, with bootstrap intervals, beside two baselines.
 
-    Baselines: the best constant answer (for classes: the most frequent one of the training split), and the same model
-    before training, whose head is random. Then, for the test split, where the answers are right and wrong, and the
-    worst mistakes.
+    Baselines: the best constant answer, where there is one (for classes: the most frequent one of the training split),
+    and the same model before training, whose head is random where the backbone brings none. Then, for the test split,
+    where the answers are right and wrong, and the worst mistakes.
     Shapes: figures and panels. Paper: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979, for the
     intervals.
     """
@@ -41,12 +41,11 @@ class Task(part.Suite):
     def _figures(self, finished: part.Finished, split: str) -> list[Figure]:
         task, rows = finished.task, finished.splits[split]
         truths = task.truths(each(rows))
-        name, constant = task.constant()
-        subjects = {
-            "model": finished.predict(split).answers,
-            name: np.broadcast_to(constant, truths.shape),
-            "untrained head": finished.untrained(split).answers,
-        }
+        subjects = {"model": finished.predict(split).answers}
+        if (known := task.constant()) is not None:
+            name, constant = known
+            subjects[name] = np.broadcast_to(constant, truths.shape)
+        subjects[task.untrained] = finished.untrained(split).answers
         figures = []
         for subject, answers in subjects.items():
             values = task.metrics(truths, answers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -17,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tunesmith.core import delta, difference
 from tunesmith.core.errors import ArtifactError, DivergedError, ModelError
+from tunesmith.core.files import write_json
 from tunesmith.core.part import Method, Task
 from tunesmith.core.seeding import generator
 from tunesmith.core.step import Batch
@@ -29,8 +31,10 @@ from tunesmith.models.settings import ModelSettings
 TOLERANCE = 1e-5
 
 
-def write(backbone: Backbone, method: Method, folder: Path) -> None:
-    """Write model or delta, tokenizer, and which backbone it came from, into the empty `folder`."""
+def write(backbone: Backbone, method: Method, task: Task, folder: Path) -> None:
+    """Write model or delta, tokenizer, which backbone it came from, and the task's own files, into the empty
+    `folder`.
+    """
     transformers.logging.disable_progress_bar()
     model = backbone.model
     if method.delta:
@@ -41,8 +45,16 @@ def write(backbone: Backbone, method: Method, folder: Path) -> None:
         config.save_pretrained(folder)
     else:
         model.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
+    accompany(backbone, task, folder)
     backbone.identity.write(folder)
+
+
+def accompany(backbone: Backbone, task: Task, folder: Path) -> None:
+    """Write what other libraries read beside a model's weights: tokenizer or image processor, the task's own files."""
+    backbone.tokenizer.save_pretrained(folder)
+    for name, content in task.companions(backbone.model).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_json(folder / name, content)
 
 
 def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed: int) -> Backbone:
@@ -50,12 +62,12 @@ def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed
 
     A delta on a backbone that is not the one it was trained on raises ModelError.
     """
-    tokenizer = loading.load_tokenizer(str(folder))
+    tokenizer = loading.load_reader(str(folder), task.reads)
     differs = difference.there(folder)
     if not method.delta and not differs:
-        model = loading.load_whole(folder, task.auto_class)
+        model = loading.load_whole(folder, task.auto_classes)
         return loading.complete(model, tokenizer, identity.read(folder))
-    backbone = loading.load(settings, task.auto_class, task.head(), seed)
+    backbone = loading.load(settings, task.auto_classes, task.head(), seed, task.reads)
     identity.check(identity.read(folder), backbone.identity, folder)
     if differs:
         difference.read(backbone.model, folder)
@@ -85,9 +97,16 @@ def outputs(model: PreTrainedModel, batches: Sequence[Batch]) -> list[Tensor]:
     """The model's outputs in evaluation mode and full precision, on the CPU."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
-    found = [model(**batch.to(device).inputs).logits.float().cpu() for batch in batches]
+    found = [_floats(model(**batch.to(device).inputs)).cpu() for batch in batches]
     model.train(training)
     return found
+
+
+def _floats(outputs: Any) -> Tensor:
+    """What a head gives: its logits, or those of starts and ends; without a head, the last hidden states."""
+    names = ("logits", "start_logits", "end_logits")
+    found = [outputs[name] for name in names if outputs.get(name) is not None] or [outputs["last_hidden_state"]]
+    return torch.cat([tensor.float() for tensor in found])
 
 
 def check_finite(trained: Sequence[Tensor]) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import BaseImageProcessor
 
 from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError
 from tunesmith.core.files import read_json, reading, write_json
+from tunesmith.core.part import Reader
 
 FILE = "backbone.json"
 
@@ -32,7 +33,7 @@ class Identity:
         write_json(folder / FILE, asdict(self))
 
 
-def identify(model: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str) -> Identity:
+def identify(model: nn.Module, tokenizer: Reader, name: str) -> Identity:
     """The identity of a model that no method has touched yet. The head is left out: every task has its own."""
     digest = hashlib.sha256()
     for key, tensor in sorted(anatomy.backbone(model).state_dict().items()):
@@ -65,7 +66,9 @@ def _told(identity: Identity) -> str:
     return f"{identity.name} (weights {identity.weights[:12]}, tokenizer {identity.tokenizer[:12]})"
 
 
-def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+def _fingerprint(tokenizer: Reader) -> str:
+    if isinstance(tokenizer, BaseImageProcessor):
+        return hashlib.sha256(json.dumps(tokenizer.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         told: dict[str, Any] = {"vocabulary": tokenizer.get_vocab()}

@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError, UserError
 from tunesmith.core.notes import note, warn
+from tunesmith.core.part import Reader
 from tunesmith.core.seeding import seed_of
-from tunesmith.models import builtin, identity, quantise, refuse
+from tunesmith.models import builtin, identity, images, quantise, refuse
 from tunesmith.models.identity import Identity
 from tunesmith.models.settings import ModelSettings
 
@@ -29,10 +30,12 @@ USUAL_LIMIT = 512
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model with a head, its tokenizer, the longest sequence it may see, and which backbone it was made from."""
+    """A model with a head, its tokenizer (or image processor), the longest sequence it may see, and which backbone it
+    was made from.
+    """
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Reader
     limit: int
     identity: Identity
 
@@ -42,30 +45,37 @@ class Backbone:
         return self.identity.name
 
 
-def load(settings: ModelSettings, auto_class: str, head: Mapping[str, Any], seed: int) -> Backbone:
-    """The backbone that the recipe names, with the task's head started from `seed`.
+def load(
+    settings: ModelSettings, auto_classes: tuple[str, ...], head: Mapping[str, Any], seed: int, reads: str = "text"
+) -> Backbone:
+    """The backbone that the recipe names, with the task's head started from `seed`, by the first of the transformers
+    classes that knows it.
 
-    Raises ModelError: unknown name, no weights, damaged weights, weights of another shape, no tokenizer, no token to
-    pad with.
+    Raises ModelError: unknown name, no weights, damaged weights, weights of another shape, a kind of model that none of
+    the classes knows, no tokenizer (or image processor), no token to pad with.
     """
     transformers.logging.disable_progress_bar()
     source = _source(settings.name)
     if isinstance(source, PreTrainedConfig):
+        auto_class = class_for(source, auto_classes, settings.name).__name__
         model = _random(source, auto_class, head, seed).to(getattr(torch, settings.dtype))
         if settings.quantize is not None:
             kind = ModelSettings(quantize=settings.quantize, dtype=settings.dtype)
             model = _by_way_of_a_file(model, auto_class, kind)
-        tokenizer: PreTrainedTokenizerBase = builtin.tiny_tokenizer()
+        tokenizer: Reader = builtin.tiny_tokenizer()
     else:
-        model = _pretrained(source, auto_class, head, settings, seed)
-        tokenizer = load_tokenizer(source)
-    _give_padding(model, tokenizer, settings.name)
+        model = _pretrained(source, auto_classes, head, settings, seed)
+        tokenizer = load_reader(source, reads)
+    if reads == "text":
+        _give_padding(model, tokenizer, settings.name)
     return complete(model, tokenizer, identity.identify(model, tokenizer, settings.name))
 
 
-def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, known: Identity) -> Backbone:
+def complete(model: PreTrainedModel, tokenizer: Reader, known: Identity) -> Backbone:
     """Fit tokenizer and model to each other: a padding token, padding on the right, the length limit."""
     name = known.name
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return Backbone(model, tokenizer, USUAL_LIMIT, known)
     _give_padding(model, tokenizer, name)
     tokenizer.padding_side = "right"
     embeddings = model.get_input_embeddings()
@@ -95,10 +105,27 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise refuse.tokenizer_error(source, error) from error
 
 
-def load_whole(folder: Path, auto_class: str) -> PreTrainedModel:
+def load_reader(source: str, reads: str) -> Reader:
+    """What turns rows into numbers for a backbone: its tokenizer, or its image processor."""
+    return images.load_processor(source) if reads == "images" else load_tokenizer(source)
+
+
+def load_whole(folder: Path, auto_classes: tuple[str, ...]) -> PreTrainedModel:
     """A model that was saved whole, head and all; every tensor must be in its file."""
     refuse.bad_folder(folder)
-    return _from_pretrained(str(folder), auto_class, ModelSettings(), None)[0]
+    return _from_pretrained(str(folder), auto_classes, ModelSettings(), None)[0]
+
+
+def class_for(config: PreTrainedConfig, auto_classes: tuple[str, ...], name: str) -> Any:
+    """The first of transformers' classes that knows models of this kind; none raises ModelError."""
+    for auto_class in auto_classes:
+        found = getattr(transformers, auto_class)
+        if type(config) in found._model_mapping:
+            return found
+    raise ModelError(
+        f"{name} is a {config.model_type} model, for which transformers has no {' and no '.join(auto_classes)}.",
+        hint="Name another model with --model, or another task.",
+    )
 
 
 def _source(name: str) -> str | PreTrainedConfig:
@@ -138,15 +165,15 @@ def _by_way_of_a_file(model: PreTrainedModel, auto_class: str, settings: ModelSe
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return _from_pretrained(folder, auto_class, settings, {})[0]
+        return _from_pretrained(folder, (auto_class,), settings, {})[0]
 
 
 def _pretrained(
-    source: str, auto_class: str, head: Mapping[str, Any], settings: ModelSettings, seed: int
+    source: str, auto_classes: tuple[str, ...], head: Mapping[str, Any], settings: ModelSettings, seed: int
 ) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
-        model, missing = _from_pretrained(source, auto_class, settings, head)
+        model, missing = _from_pretrained(source, auto_classes, settings, head)
     refuse.missing_blocks(source, model, missing)
     fresh_heads = tuple(f"{name}." for name in anatomy.head(model))
     body = [name for name in missing if not name.startswith(fresh_heads)]
@@ -156,16 +183,17 @@ def _pretrained(
 
 
 def _from_pretrained(
-    source: str, auto_class: str, settings: ModelSettings, head: Mapping[str, Any] | None
+    source: str, auto_classes: tuple[str, ...], settings: ModelSettings, head: Mapping[str, Any] | None
 ) -> tuple[PreTrainedModel, list[str]]:
     quiet, dtype = transformers.logging.get_verbosity(), getattr(torch, settings.dtype)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **(head or {}))
-        quantised = quantise.loading(settings.quantize, config, auto_class)
+        auto_class = class_for(config, auto_classes, source)
+        quantised = quantise.loading(settings.quantize, config, auto_class.__name__)
         # A head of another size in the file (a model tuned for another task) is made fresh, as the task needs it.
-        model, info = getattr(transformers, auto_class).from_pretrained(
+        model, info = auto_class.from_pretrained(
             source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
             ignore_mismatched_sizes=head is not None, trust_remote_code=False, **quantised,
         )  # fmt: skip

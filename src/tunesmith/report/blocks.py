@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tunesmith.core.panel import Heatmap, Panel, Table
+from tunesmith.core.panel import Heatmap, Marked, Panel, Table
 from tunesmith.report.markup import Markup, data, join, tag
 from tunesmith.report.plots import NUMBERS_IN_CELLS, Plot, plot
 from tunesmith.report.wording import cell, number
@@ -41,8 +41,22 @@ def panel(shown: Panel) -> Markup:
     """A panel of a suite as a table or a chart."""
     if isinstance(shown, Table):
         return table(shown.title, shown.columns, shown.rows, shown.note)
+    if isinstance(shown, Marked):
+        return marked(shown)
     crowded = isinstance(shown, Heatmap) and max(len(shown.rows), len(shown.columns)) > NUMBERS_IN_CELLS
     return chart(shown.title, plot(shown), shown.note, wide=crowded)
+
+
+def marked(shown: Marked) -> Markup:
+    """Examples token by token; those that carry loss are marked."""
+    found = []
+    for caption, sequences in zip(shown.captions, shown.examples, strict=True):
+        found.append(tag("h4", caption, dir="auto"))
+        for one in sequences:
+            words = (tag("mark" if loss else "span", token) for token, loss in zip(one.tokens, one.loss, strict=True))
+            found.append(tag("p", tag("b", f"{one.name} "), join(words), class_="tokens", dir="auto"))
+    box = tag("div", tag("h3", shown.title), *found)
+    return tag("div", box, _note(shown.note), class_="card wide")
 
 
 def grid(cards: Iterable[Markup]) -> Markup:

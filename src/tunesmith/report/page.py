@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
 from tunesmith.core.files import write_text
+from tunesmith.core.panel import Panel
 from tunesmith.report import sections
+from tunesmith.report.blocks import grid, panel
 from tunesmith.report.headline import comparison, headline
 from tunesmith.report.markup import Markup, join, raw, tag
 from tunesmith.report.record import Record, read
@@ -50,14 +52,25 @@ def render(run_folder: Path) -> str:
         "noscript", tag("p", "The charts of this page are drawn by a script, which is switched off.", class_="absent")
     )
     page = tag(
-        "html", _head(record, scripts), tag("body", notice, body, *(raw("script", text) for text in scripts)), lang="en"
+        "html",
+        _head(_title(record), scripts),
+        tag("body", notice, body, *(raw("script", text) for text in scripts)),
+        lang="en",
     )
     # A text read from JSON may hold half a character, which no file can.
     return f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "replace").decode("utf-8")
 
 
-def _head(record: Record, scripts: list[str]) -> Markup:
-    title = record.evaluation.title if record.evaluation else record.folder.name
+def write_panels(path: Path, title: str, panels: Sequence[Panel]) -> None:
+    """Write a page of panels alone, such as what `check` saw."""
+    scripts = [get_plotlyjs(), _asset("page.js")]
+    shown = tag("main", tag("h1", title, dir="auto"), grid(panel(one) for one in panels))
+    body = tag("body", shown, *(raw("script", text) for text in scripts))
+    page = tag("html", _head(title, scripts), body, lang="en")
+    write_text(path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "replace").decode("utf-8"))
+
+
+def _head(title: str, scripts: list[str]) -> Markup:
     policy = tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts))
     return tag(
         "head",
@@ -68,6 +81,10 @@ def _head(record: Record, scripts: list[str]) -> Markup:
         tag("title", f"{title} – tunesmith"),
         raw("style", _asset("page.css")),
     )
+
+
+def _title(record: Record) -> str:
+    return record.evaluation.title if record.evaluation else record.folder.name
 
 
 def _policy(scripts: list[str]) -> str:

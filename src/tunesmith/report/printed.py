@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tunesmith.core.panel import Bars, Cell, Heatmap, Panel, Table
+from tunesmith.core.panel import Bars, Cell, Heatmap, Marked, Panel, Table
 from tunesmith.report.wording import number, printable
 
 SHOWN_ROWS = 40
@@ -21,8 +21,28 @@ def show(parts: Sequence[RenderableType]) -> None:
 
 
 def panels(found: Sequence[Panel]) -> list[RenderableType]:
-    """Tables and bar charts as tables; other charts need the page."""
-    return [_grid(table) for panel in found if (table := _table(panel)) is not None]
+    """Tables and bar charts as tables, examples with their marks; other charts need the page."""
+    shown: list[RenderableType] = []
+    for panel in found:
+        if isinstance(panel, Marked):
+            shown += _marked(panel)
+        elif (table := _table(panel)) is not None:
+            shown.append(_grid(table))
+    return shown
+
+
+def _marked(panel: Marked) -> list[RenderableType]:
+    """Every token; those that carry loss in brackets and reversed, so that they show without colours too."""
+    parts: list[RenderableType] = [Text(printable(panel.title), style="bold")]
+    for caption, sequences in zip(panel.captions, panel.examples, strict=True):
+        parts.append(Text(printable(caption), style="bold"))
+        for one in sequences:
+            line = Text(f"{one.name}: ")
+            for token, loss in zip(one.tokens, one.loss, strict=True):
+                line.append(f"[{printable(token)}]" if loss else printable(token), style="reverse" if loss else "")
+                line.append(" ")
+            parts.append(line)
+    return [*parts, Text(printable(panel.note), style="italic"), Text("")]
 
 
 def facts(found: Mapping[str, Any]) -> RenderableType:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
@@ -41,7 +40,7 @@ def first(folder: Path, device: str) -> tuple[Attached, Backbone | None]:
     if _is_whole(folder, recipe):
         backbone = artifact.load(folder / MODEL, recipe.model, recipe.task, recipe.method, recipe.train.seed)
         return Attached(folder, recipe, _placed(backbone, device)), None
-    tokenizer = loading.load_tokenizer(str(folder / MODEL))
+    tokenizer = loading.load_reader(str(folder / MODEL), recipe.task.reads)
     plain = _placed(_load(recipe), device)
     identity.check(identity.read(folder / MODEL), plain.identity, folder / MODEL)
     base = replace(plain, model=sharing.skeleton(plain.model))
@@ -64,7 +63,7 @@ def beside(folder: Path, base: Backbone) -> Attached:
     Of a run that holds its whole model, the tensors that it changed are kept beside the backbone's.
     """
     recipe, device = folders.read_finished(folder), str(base.model.device)
-    tokenizer = loading.load_tokenizer(str(folder / MODEL))
+    tokenizer = loading.load_reader(str(folder / MODEL), recipe.task.reads)
     known = identity.read(folder / MODEL)
     bare = _bare(folder, recipe, known, base)
     if _is_whole(folder, recipe):
@@ -83,7 +82,8 @@ def _is_whole(folder: Path, recipe: Recipe) -> bool:
 
 
 def _load(recipe: Recipe) -> Backbone:
-    return loading.load(recipe.model, recipe.task.auto_class, recipe.task.head(), recipe.train.seed)
+    task = recipe.task
+    return loading.load(recipe.model, task.auto_classes, task.head(), recipe.train.seed, task.reads)
 
 
 def _placed(backbone: Backbone, device: str) -> Backbone:
@@ -131,7 +131,7 @@ def _shell(folder: Path, recipe: Recipe, base: Backbone) -> PreTrainedModel | No
     None where the two don't fit.
     """
     body = anatomy.backbone(base.model)
-    shell = _empty(folder / MODEL, recipe.task.auto_class, base.model)
+    shell = _empty(folder / MODEL, recipe.task.auto_classes, base.model)
     inner = anatomy.backbone(shell)
     if type(inner) is not type(body) or _paths(inner) != _paths(body):
         return None
@@ -148,12 +148,12 @@ def _shell(folder: Path, recipe: Recipe, base: Backbone) -> PreTrainedModel | No
     return None if _has_holes(shell) else shell
 
 
-def _empty(folder: Path, auto_class: str, like: PreTrainedModel) -> PreTrainedModel:
+def _empty(folder: Path, auto_classes: tuple[str, ...], like: PreTrainedModel) -> PreTrainedModel:
     """A model without memory, from the configuration that was saved beside the delta."""
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            shell = getattr(transformers, auto_class).from_config(
+            shell = loading.class_for(config, auto_classes, str(folder)).from_config(
                 config, dtype=like.dtype, attn_implementation=like.config._attn_implementation
             )
     except Exception as error:

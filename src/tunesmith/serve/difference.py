@@ -56,7 +56,7 @@ def write(
         kept.mkdir()
         error = difference.write(model, base.model, kept, rank)
         model.config.save_pretrained(kept)
-        run.backbone.tokenizer.save_pretrained(kept)
+        artifact.accompany(run.backbone, run.recipe.task, kept)
         base.identity.write(kept)
         recipe = run.recipe
         loaded = artifact.load(kept, recipe.model, recipe.task, recipe.method, recipe.train.seed)

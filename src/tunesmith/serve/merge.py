@@ -165,7 +165,7 @@ def fold(run: Attached) -> tuple[PreTrainedModel, float]:
 def _write(model: PreTrainedModel, run: Attached, out: Path) -> None:
     with writing_folder(out) as temporary:
         model.save_pretrained(temporary)
-        run.backbone.tokenizer.save_pretrained(temporary)
+        artifact.accompany(run.backbone, run.recipe.task, temporary)
 
 
 @torch.no_grad()

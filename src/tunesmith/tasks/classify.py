@@ -20,7 +20,7 @@ from tunesmith.core import agreement, column, tokens
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, RecipeError, nearest
 from tunesmith.core.panel import Bars, Cell, Heatmap, Panel, Table
-from tunesmith.core.part import Task
+from tunesmith.core.part import Reader, Task
 from tunesmith.core.step import Batch, Step
 
 LABEL_NAMES = ("label", "labels", "intent", "class", "category", "sentiment", "topic", "tag", "tags", "stars", "target")
@@ -58,7 +58,7 @@ class Classify(Task):
     """
 
     metric: ClassVar[str] = "accuracy"
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None
     """Column of the text; found among the usual names where not given."""
@@ -153,9 +153,9 @@ class Classify(Task):
         summed = binary_cross_entropy if self.several else cross_entropy
         return summed(logits, targets, weights, self.label_smoothing)
 
-    def decode(self, outputs: Any, batch: Batch) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Numbers of classes [batch] (or truth values [batch, classes]), and the likeliest classes by name."""
-        logits = outputs.logits.float()
+        logits = step.outputs.logits.float()
         scores = (logits.sigmoid() if self.several else logits.softmax(dim=-1)).cpu().numpy()  # [batch, classes]
         answers = scores >= self.threshold if self.several else scores.argmax(axis=-1)
         return answers, [self._shown(answer, score) for answer, score in zip(answers, scores, strict=True)]

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core import agreement, column, tokens
 from tunesmith.core.column import Column, Row
 from tunesmith.core.panel import Panel, Points
-from tunesmith.core.part import Task
+from tunesmith.core.part import Reader, Task
 from tunesmith.core.step import Batch, Step
 
 SCORE_NAMES = ("score", "rating", "value", "urgency", "similarity", "number", "target")
@@ -36,7 +36,7 @@ class Regress(Task):
     """
 
     metric: ClassVar[str] = "pearson"
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None
     """Column of the text; found among the usual names where not given."""
@@ -104,9 +104,9 @@ class Regress(Task):
         """Summed squared error of the standardised scores."""
         return squared_error(step.outputs.logits.squeeze(-1), step.batch.fields["targets"])
 
-    def decode(self, outputs: Any, batch: Batch) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Numbers in the unit of the training split [batch]."""
-        answers = outputs.logits.squeeze(-1).double().cpu().numpy() * self._scale + self._mean
+        answers = step.outputs.logits.squeeze(-1).double().cpu().numpy() * self._scale + self._mean
         return answers, [{"prediction": round(float(answer), 6)} for answer in answers]
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:

@@ -71,7 +71,7 @@ class Batches:
         while True:
             updates = order(self.lengths, self.size, seed_of(self.seed, f"order {epoch}"))
             for number in range(place, len(updates)):
-                batches = [self._batch(part) for part in self._split(updates[number])]
+                batches = [self._batch(part, epoch) for part in self._split(updates[number])]
                 if epoch == 0:
                     self.cut += sum(batch.cut for batch in batches)
                 yield Update(batches, epoch + (number + 1) / len(updates))
@@ -79,7 +79,7 @@ class Batches:
 
     def lines(self, numbers: Sequence[int]) -> str:
         """The rows as a user finds them: the line numbers of their file."""
-        rows = take(self.rows, list(numbers))
+        rows = [row["members"][0] if "members" in row else row for row in take(self.rows, list(numbers))]
         return ", ".join(
             f"line {row['line']}" if "line" in row else f"row {n}" for n, row in zip(numbers, rows, strict=True)
         )
@@ -87,9 +87,9 @@ class Batches:
     def _split(self, numbers: np.ndarray) -> list[np.ndarray]:
         return [numbers[at : at + self.micro] for at in range(0, len(numbers), self.micro)]
 
-    def _batch(self, numbers: np.ndarray) -> Batch:
+    def _batch(self, numbers: np.ndarray, epoch: int) -> Batch:
         rows = take(self.rows, numbers.tolist())
         examples = self.task.encode(rows, self.tokenizer, self.limit)
         for example, number in zip(examples, numbers.tolist(), strict=True):
-            example.setdefault("row", number)
+            example["row"], example["seed"] = number, seed_of(self.seed, f"row {number} of epoch {epoch}")
         return self.task.collate(examples, self.tokenizer)

@@ -1,0 +1,82 @@
+"""What the model sees of the training split: examples token by token, their lengths, what is cut off them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tunesmith.core.column import Row
+from tunesmith.core.panel import Bars, Cell, Marked, Panel, Table
+from tunesmith.core.rows import take
+from tunesmith.prepare import Prepared
+
+SAMPLED = 2000
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At most SAMPLED rows as they are trained on, spread evenly over the split, and their examples."""
+
+    prepared: Prepared
+    rows: Sequence[Row]
+    examples: Sequence[dict[str, Any]]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Positions of each example."""
+        return np.array([self.prepared.recipe.task.size(example) for example in self.examples])
+
+    @property
+    def cut(self) -> int:
+        """How many examples lose text to the limit."""
+        return sum(bool(example.get("cut")) for example in self.examples)
+
+    def panels(self) -> list[Panel]:
+        """The first examples with the positions that carry loss, the first that are cut, and all lengths."""
+        found: list[Panel] = [self._seen(), self._lengths()]
+        return [*found, self._cuts()] if self.cut else found
+
+    def _seen(self) -> Marked:
+        task, tokenizer = self.prepared.recipe.task, self.prepared.backbone.tokenizer
+        targets = [column.role for column in task.columns() if column.target]
+        captions = [
+            ", ".join([_place(row), *(f"{role} = {row[role]}" for role in targets if role in row)])
+            for row in self.rows[:SHOWN]
+        ]
+        shown = [task.seen(example, tokenizer) for example in self.examples[:SHOWN]]
+        told = "Decoded from the token ids, special tokens too. Marked: positions that carry loss."
+        return Marked("What the model sees", captions, shown, told)
+
+    def _cuts(self) -> Table:
+        task, tokenizer = self.prepared.recipe.task, self.prepared.backbone.tokenizer
+        cut = [(row, one) for row, one in zip(self.rows, self.examples, strict=True) if one.get("cut")]
+        rows: list[list[Cell]] = [
+            [_place(row), " ".join(task.seen(one, tokenizer)[-1].tokens)[-80:]] for row, one in cut[:SHOWN]
+        ]
+        share = f"{len(cut)} of {len(self.examples)} sampled examples are cut."
+        return Table("What truncation cuts", ["row", "the last that is seen"], rows, share)
+
+    def _lengths(self) -> Bars:
+        sizes = self.sizes
+        counts, edges = np.histogram(sizes, bins=min(30, int(np.ptp(sizes)) + 1))
+        labels = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]
+        note = f"{len(sizes):,} training examples; {self.cut:,} of them are longer than the limit and are cut."
+        return Bars("Tokens of an example", labels, {"examples": [float(count) for count in counts]}, note=note)
+
+
+def sample(prepared: Prepared) -> Sample:
+    """A sample of the training split."""
+    rows, backbone = prepared.batches.rows, prepared.backbone
+    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
+    found = take(rows, [int(place) for place in places])
+    return Sample(prepared, found, prepared.recipe.task.encode(found, backbone.tokenizer, backbone.limit))
+
+
+def _place(row: Row) -> str:
+    first = row["members"][0] if "members" in row else row
+    return f"line {first['line']}" if "line" in first else ""
