@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests import toy
-from tunesmith import check
+from tunesmith import check, examples
 from tunesmith.core.errors import RecipeError
-from tunesmith.core.panel import Table
+from tunesmith.core.panel import Marked, Table
 from tunesmith.recipe import from_values
 
 
@@ -43,11 +43,11 @@ def test_facts_are_those_of_the_run(tmp_path: Path, full_run: Path) -> None:
 
 def test_it_shows_what_the_model_sees_and_what_is_cut(tmp_path: Path) -> None:
     found = checked(tmp_path, task={"name": "classify", "max_length": 12})
-    seen = table(found, "What the model sees")
-    assert len(seen.rows) == check.SHOWN and seen.columns == ["tokens", "label", "decoded"]
-    for tokens, target, decoded in seen.rows:
-        assert tokens == 12 and target in toy.CLASSES
-        assert str(decoded).startswith("<s> ") and str(decoded).endswith(" </s>")
+    seen = next(panel for panel in found.panels if isinstance(panel, Marked))
+    assert len(seen.examples) == examples.SHOWN
+    for caption, sequences in zip(seen.captions, seen.examples, strict=True):
+        assert caption.split(" = ")[1] in toy.CLASSES and len(sequences[0].tokens) == 12
+        assert sequences[0].tokens[0] == "<s>" and sequences[0].tokens[-1] == "</s>"
     assert found.facts["cut"] == found.facts["sampled"] and found.facts["tokens_longest"] == 12
     assert "are cut" in table(found, "What truncation cuts").note
     assert "What truncation cuts" not in [panel.title for panel in checked(tmp_path).panels]

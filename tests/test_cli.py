@@ -83,6 +83,8 @@ def test_json_is_one_object_on_standard_output(command: Command, tmp_path: Path)
 def test_check_and_explain_show_tables(command: Command, tmp_path: Path) -> None:
     status, out, _ = command("check", toy.write_csv(tmp_path / "rows.csv"), *TINY)
     assert status == 0 and "What the model sees" in out and "estimated seconds" in out
+    status, _, _ = command("check", tmp_path / "rows.csv", *TINY, "--page", tmp_path / "page.html")
+    assert status == 0 and "What the model sees" in (tmp_path / "page.html").read_text(encoding="utf-8")
     status, out, _ = command("explain", "lora")
     assert status == 0 and "rank" in out and "Hu et al." in out
     assert json.loads(command("explain", "lora", "--json")[1])["title"] == "method lora"

@@ -64,26 +64,16 @@ def test_sizes_are_characters_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(prepare, "BLOCK", 2)
     table = Dataset.from_list([{"text": text, "pair": "xy", "label": "long label"} for text in ("a", "äöü", "🚀" * 5)])
     pairs = from_values(LEAST | {"task": {"name": "classify", "pair": "pair"}})
-    assert prepare.sizes(table, pairs).tolist() == [3, 5, 7]
-    assert prepare.sizes(table, from_values(LEAST)).tolist() == [1, 3, 5]
-    assert prepare.sizes(table, from_values(LEAST)).dtype == np.int64
+    single = from_values(LEAST).task
+    assert prepare.sizes(table, pairs.task).tolist() == [3, 5, 7]
+    assert prepare.sizes(table, single).tolist() == [1, 3, 5]
+    assert prepare.sizes(table, single).dtype == np.int64
+    assert prepare.sizes(rows.Bins(table, [[0, 2], [1]]), single).tolist() == [6, 3]
 
 
-@pytest.mark.parametrize(("most", "lines"), [(100, list(range(2, 13))), (6, [2, 4, 6, 8, 10, 12]), (1, [2])])
-def test_a_sample_is_spread_over_all_rows(most: int, lines: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "SAMPLED", most)
-    toyed = toy.prepared({}, count=11)
-    found, examples = prepare.sample(toyed)
-    assert [row["line"] for row in found] == lines
-    assert [len(example["input_ids"]) for example in examples] == [len(row["text"]) + 2 for row in found]
-
-
-def test_lengths_are_counted_in_tokens() -> None:
-    rows = Dataset.from_list([{"text": "x" * n, "label": "ab"[n % 2]} for n in (3, 3, 5, 200)])
-    bars = prepare.lengths(toy.prepared({}, rows=rows))
-    assert sum(bars.series["examples"]) == 4 and bars.series["examples"][0] == 3
-    assert bars.labels[0].startswith("5 to ") and bars.labels[-1].endswith(" to 128")
-    assert bars.note == "4 training examples; 1 of them are longer than the limit and are cut."
+def test_sizes_of_what_a_task_arranged_are_tokens() -> None:
+    table = Dataset.from_list([{"input_ids": [5] * n, "text": "x"} for n in (4, 2)])
+    assert prepare.sizes(table, from_values(LEAST).task).tolist() == [4, 2]
 
 
 def test_a_limit_that_the_model_has_not_is_refused() -> None:

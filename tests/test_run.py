@@ -175,9 +175,9 @@ def test_a_model_that_does_not_give_what_was_trained_ends_the_run(
 ) -> None:
     write = artifact.write
 
-    def tampered(backbone: Any, method: Any, folder: Path) -> None:
+    def tampered(backbone: Any, method: Any, task: Any, folder: Path) -> None:
         backbone.model.classifier.bias.data += 1.0
-        write(backbone, method, folder)
+        write(backbone, method, task, folder)
 
     monkeypatch.setattr(artifact, "write", tampered)
     with pytest.raises(ArtifactError, match="The saved model gives other outputs"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from tunesmith.core.tokens import batch_of, encode_texts, pad
+from tunesmith.core.tokens import IGNORED, batch_of, encode_texts, filled, pad, parts_batch, token_losses
 from tunesmith.models.builtin import find, tiny_tokenizer
 from tunesmith.models.load import load_tokenizer
 
@@ -67,3 +68,24 @@ def test_batches_are_those_of_the_tokenizer_itself(pair: bool) -> None:
     expected = tokenizer(texts, pairs, padding=True, truncation=True, max_length=16, return_tensors="pt")
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_several_sequences_a_row_share_a_batch() -> None:
+    tokenizer = tiny_tokenizer()
+    encoded = encode_texts([{"text": text} for text in ("a", "bcd", "ef")], tokenizer, 128)
+    examples = [{"parts": encoded[:2], "row": 7}, {"parts": encoded[2:], "row": 9, "cut": True}]
+    batch = parts_batch(examples, tokenizer, {"targets": torch.tensor([1, 0])})
+    assert batch.fields["owners"].tolist() == [0, 0, 1]
+    assert batch.inputs["attention_mask"].sum(dim=1).tolist() == [3, 5, 4]
+    assert (list(batch.rows), batch.cut) == ([7, 9], 1)
+
+
+def test_losses_of_tokens_by_hand() -> None:
+    # Two classes at equal odds: log 2; logits (log 3, 0) for the first class: log(4/3). The ignored position: 0.
+    logits = torch.tensor([[[0.0, 0.0], [math.log(3), 0.0], [5.0, 1.0]]])
+    losses = token_losses(logits, torch.tensor([[1, 0, IGNORED]]))
+    assert losses.tolist() == [pytest.approx([math.log(2), math.log(4 / 3), 0.0])]
+
+
+def test_lists_are_filled_up() -> None:
+    assert filled([[1], [2, 3]], 3, -1).tolist() == [[1, -1, -1], [2, 3, -1]]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.data.conftest import Write
 from tests.data.roles import LABEL, SCORE, TAGS, TEXT
+from tunesmith.core import column
 from tunesmith.core.column import Column, labels
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
@@ -109,3 +110,27 @@ def test_twenty_thousand_rows_pass_through_in_batches(write: Write, monkeypatch:
     assert len(rows) == 20_000
     assert rows.data.table.column("text").num_chunks > 10
     assert rows[19_999] == {"text": "text 19999", "label": "1", "line": 20_001}
+
+
+def test_a_column_may_be_missing_where_it_is_optional(write: Write) -> None:
+    extra = Column("extra", None, ("extra",), lambda value: value or "", optional=True)
+    path = write("a.jsonl", '{"text": "a"}\n{"text": "b", "extra": "c"}\n')
+    assert read(path, [TEXT, extra]).rows["extra"] == ["", "c"]
+    assert "extra" not in read(write("b.jsonl", '{"text": "a"}\n'), [TEXT, extra]).rows.column_names
+
+
+def test_turns_and_spans_are_kept_as_they_are(write: Write) -> None:
+    talk = Column("talk", None, ("talk",), lambda value: value, storage="turns")
+    spans = Column("spans", None, ("spans",), lambda value: value, storage="spans")
+    row = {"talk": [{"role": "user", "content": "hi"}], "spans": [{"start": 3, "text": "x"}]}
+    assert read(write("a.jsonl", json.dumps(row)), [talk, spans]).rows[0] == {**row, "line": 1}
+
+
+def test_paths_are_whole_and_lead_to_files(write: Write, tmp_path: Path) -> None:
+    image = Column("image", None, ("image",), column.text, path=True)
+    (tmp_path / "here.png").write_bytes(b"x")
+    path = write("a.csv", "image\nhere.png\n")
+    assert read(path, [image]).rows["image"] == [str((path.parent / "here.png").resolve())]
+    (path.parent / "here.png").unlink()
+    with pytest.raises(DataError, match="line 2, column 'image': names no file"):
+        read(path, [image])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunesmith.core.panel import Heatmap, Table
+from tunesmith.core.panel import Heatmap, Marked, Table, Tokens
 from tunesmith.report.blocks import SHOWN_ROWS, absent, chart, facts, folded, panel, table
 
 
@@ -46,3 +46,10 @@ def test_small_pieces() -> None:
     assert "<dt>seed</dt>" in facts({"seed": 0})
     assert "&lt;b&gt;</pre>" in folded("more", "<b>")
     assert "no data.json" in absent("data.json")
+
+
+def test_tokens_that_carry_loss_are_marked_and_escaped() -> None:
+    written = panel(Marked("Seen", ["line 2"], [[Tokens("input", ["<s>", "yes"], [False, True])]], "A note."))
+    assert "<span>&lt;s&gt;</span>" in written and "<mark>yes</mark>" in written and "A note." in written
+    again = Marked("Seen", ["line 2"], [[{"name": "input", "tokens": ["a"], "loss": [True]}]])  # type: ignore[list-item]
+    assert "<mark>a</mark>" in panel(again)  # as it is read from a file

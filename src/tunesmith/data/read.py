@@ -52,7 +52,8 @@ def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) ->
         used = [column for column in columns if column.role in matched]
         digest = files.sha256(path)
         kept = cache.folder() / f"{cache.name(digest, columns, matched)}.arrow"
-        if faults.total or not kept.exists():
+        # Paths are looked up anew: the files behind them may have gone.
+        if faults.total or not kept.exists() or any(column.path for column in used):
             _write(kept, _parsed(source, used, matched=matched, faults=faults), columns=used, faults=faults)
     return Table(Dataset.from_file(str(kept)), path, matched, digest)
 
