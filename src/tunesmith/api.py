@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith import recipe as recipes
-from tunesmith import run as runs
-from tunesmith.run import Run, resume
+from tunesmith import stages
+from tunesmith.run import Run
 from tunesmith.serve import merge as merges
 from tunesmith.serve.merge import Mix
 from tunesmith.serve.session import Session, load
+from tunesmith.stages import resume
 
 __all__ = ["Mix", "Run", "Session", "load", "merge", "resume", "train"]
 
@@ -23,9 +23,7 @@ def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = No
     as a mapping, only its keys. Raises UserError (RecipeError, DataError, ModelError, RunFolderError) as the command
     line does.
     """
-    if isinstance(source, Mapping):
-        return runs.start(recipes.from_values(recipes.merged(source, overrides)), out)
-    return runs.start(recipes.from_source(source, values=overrides), out)
+    return stages.start(stages.read(source, values=overrides), out)
 
 
 def merge(

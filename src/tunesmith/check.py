@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,21 @@ class Checked:
     def as_json(self) -> dict[str, Any]:
         """JSON values."""
         return {**Result([], self.panels).as_json(), **self.facts}
+
+
+def check_all(stages: Sequence[Recipe]) -> Checked:
+    """Look at every stage of a recipe, each as if it started from the recipe's own backbone."""
+    found = [check(stage) for stage in stages]
+    if len(found) == 1:
+        return found[0]
+    names = [f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
+    panels = [
+        replace(panel, title=f"{name}: {panel.title}")
+        for name, one in zip(names, found, strict=True)
+        for panel in one.panels
+    ]
+    facts = {f"{name} {key}": value for name, one in zip(names, found, strict=True) for key, value in one.facts.items()}
+    return Checked(panels, facts)
 
 
 def check(recipe: Recipe) -> Checked:

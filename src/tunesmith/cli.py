@@ -25,11 +25,10 @@ from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
-    from tunesmith import catalogue, progress
+    from tunesmith import catalogue, progress, stages
     from tunesmith import check as checks
     from tunesmith import explain as explaining
     from tunesmith import measure as measuring
-    from tunesmith import recipe as recipes
     from tunesmith import run as runs
     from tunesmith.report import page, printed, terminal
     from tunesmith.serve import merge as merges
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 else:
     catalogue = Lazy("tunesmith.catalogue")
     checks, explaining, measuring = Lazy("tunesmith.check"), Lazy("tunesmith.explain"), Lazy("tunesmith.measure")
-    progress, recipes, runs = Lazy("tunesmith.progress"), Lazy("tunesmith.recipe"), Lazy("tunesmith.run")
+    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages")
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
     sessions, merges = Lazy("tunesmith.serve.session"), Lazy("tunesmith.serve.merge")
@@ -71,10 +70,10 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Fine-tune on a data file or by a recipe, measure, and write a report."""
-    recipe = recipes.from_source(source, _overrides(model, method, set_))
+    found = stages.read(source, _overrides(model, method, set_))
     show = progress.Show(messages)
     try:
-        run = runs.start(recipe, out, show)
+        run = stages.start(found, out, show)
     finally:
         show.close()
     _ended(run, as_json)
@@ -85,7 +84,7 @@ def resume(run: RunFolder, as_json: AsJson = False) -> None:
     """Go on with a run that was killed or interrupted, exactly where it stopped."""
     show = progress.Show(messages)
     try:
-        done = runs.resume(run, show)
+        done = stages.resume(run, show)
     finally:
         show.close()
     _ended(done, as_json)
@@ -97,7 +96,7 @@ def check(
     to_page: Annotated[Path | None, typer.Option("--page", help="Write what the model sees as a page here.")] = None,
 ) -> None:  # fmt: skip
     """Train nothing: show what the model will see, what would train, and how long it would take."""
-    checked = checks.check(recipes.from_source(source, _overrides(model, method, set_)))
+    checked = checks.check_all(stages.read(source, _overrides(model, method, set_)))
     if to_page is not None:
         page.write_panels(to_page, f"What {source} trains on", checked.panels)
     if as_json:

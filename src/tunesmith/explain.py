@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tunesmith import stages
 from tunesmith.core import registry
 from tunesmith.core.errors import RecipeError, nearest
 from tunesmith.core.part import Part
 from tunesmith.data.settings import DataSettings
 from tunesmith.models.settings import ModelSettings
-from tunesmith.recipe import Recipe, from_source
+from tunesmith.recipe import Recipe
 from tunesmith.train.settings import TrainSettings
 
 SECTIONS: dict[str, type[BaseModel]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
@@ -55,7 +56,7 @@ class Explanation:
 def explain(name: str) -> Explanation:
     """Explain a part, a section of the recipe, or a recipe file. An unknown name raises RecipeError."""
     if name.endswith((".yaml", ".yml")):
-        return of_recipe(from_source(name))
+        return of_stages([of_recipe(stage) for stage in stages.read(name)])
     if name in SECTIONS:
         return of_settings(f"section {name}", SECTIONS[name])
     for kind, word in registry.KINDS.items():
@@ -63,6 +64,14 @@ def explain(name: str) -> Explanation:
             return of_settings(f"{word} {name}", registry.load(kind, name))
     known = [*SECTIONS, *(part for kind in registry.KINDS for part in registry.names(kind))]
     raise RecipeError(f"Nothing is called '{name}'. {nearest(name, known)}")
+
+
+def of_stages(found: list[Explanation]) -> Explanation:
+    """One explanation of all stages of a recipe, numbered where there are several."""
+    if len(found) == 1:
+        return found[0]
+    steps = [(f"{number}. {hook}", when, who) for number, one in enumerate(found, 1) for hook, when, who in one.steps]
+    return Explanation(", then ".join(one.title for one in found), "\n\n".join(one.text for one in found), [], steps)
 
 
 def of_settings(title: str, settings: type[BaseModel]) -> Explanation:

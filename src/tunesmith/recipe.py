@@ -79,14 +79,20 @@ def from_source(source: str | Path, overrides: Sequence[str] = (), values: Mappi
     """The recipe of a YAML file, or of a bare data file (or folder), with sections and `key.key=value` overrides
     on top.
     """
+    return resolve(*document_of(source, overrides, values))
+
+
+def document_of(
+    source: str | Path, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> tuple[Document, str]:
+    """The same as plain values, and what to call the recipe in messages."""
     path = Path(source)
     if path.suffix.lower() in (".yaml", ".yml"):
         read = document.read(path)
     else:
         read = Document({"data": {"train": str(source)}}, {})
     where = str(path) if read.lines else ""
-    read = document.override(Document(merged(read.values, values or {}), read.lines), overrides, _widened)
-    return resolve(read, where)
+    return document.override(Document(merged(read.values, values or {}), read.lines), overrides, _widened), where
 
 
 def from_values(values: Mapping[str, Any]) -> Recipe:

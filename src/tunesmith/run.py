@@ -77,7 +77,7 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
     """Run a recipe in a new folder. Bad data, a bad model, a folder that is taken: raised before anything is
     written.
     """
-    folder = _new_folder(recipe, out)
+    folder = new_folder(recipe, out)
     with listening() as notes:
         recipe = prepare.settle(recipe)
         splits = load_data(recipe.data, recipe.task.columns())
@@ -193,7 +193,8 @@ def _probe(recipe: Recipe, splits: Splits) -> list[Row]:
     return [{role: row[role] for role in roles} for row in take(rows, slice(0, PROBED))]
 
 
-def _new_folder(recipe: Recipe, out: str | Path | None) -> Path:
+def new_folder(recipe: Recipe, out: str | Path | None) -> Path:
+    """The folder of a new run; one that holds something, or can't be written, raises RunFolderError."""
     if out is None:
         stem = f"{Path(recipe.data.train).name.split('.')[0]}-{recipe.method.word()}"
         stamp = time.strftime("%Y%m%d-%H%M%S")
