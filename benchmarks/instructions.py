@@ -108,9 +108,9 @@ def page(found: dict[tuple[str, str, bool], dict[str, Any]], options: argparse.N
         f"{date.today()}, {torch.get_num_threads()} of {os.cpu_count()} CPU cores ({platform.machine()}), torch "
         f"{torch.__version__}, transformers {transformers.__version__}.",
         f"A causal model of 260,000 weights, pre-trained on simple stories; at most {options.rows:,} rows a set, a "
-        f"tenth of them held out, {options.epochs:g} epochs, batch 16, seed 0. Loss: nats a token of the answers, stop token "
-        "included, on held-out rows. The scores are those of answers that were generated greedily. A packed batch of "
-        "16 holds more examples, and the run so has fewer updates.",
+        f"tenth of them held out, {options.epochs:g} epochs, batch 16, seed 0. Loss: nats a token of the "
+        "answers, stop token included, on held-out rows. The scores are those of answers that were generated greedily. "
+        "A packed batch of 16 holds more examples, and the run so has fewer updates.",
         "",
         "| data | method | packed | loss before | after | BLEU before | after | chrF before | after | ROUGE-L before "
         "| after | seconds |",
