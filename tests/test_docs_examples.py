@@ -28,7 +28,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs" / "guides").glob("*.md")),
+    *sorted((ROOT / "docs" / "guides").glob("**/*.md")),
     *sorted((ROOT / "docs" / "concepts").glob("*.md")),
 ]
 RUN = "import sys; from tunesmith.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -37,10 +37,18 @@ def test_a_part_is_called_like_its_file() -> None:
 def test_a_file_of_a_kind_holds_a_part_or_what_a_part_beside_it_uses() -> None:
     parts = {name.split(": ")[0] for name in source.bases() if source.derives(name, source.PART)}
     files = [path for path in source.modules() if path.startswith(source.PART_FOLDERS) and "__init__" not in path]
-    imported = {(path, node.module) for path, node in source.nodes(ast.ImportFrom) if path in parts}
-
-    def used(path: str) -> bool:
-        module = f"tunesmith.{path.removesuffix('.py').replace('/', '.')}"
-        return any(name == module and path.split("/")[0] == part.split("/")[0] for part, name in imported)
-
-    assert [path for path in files if path not in parts and not used(path)] == []
+    imported: dict[str, set[str]] = {}
+    for path, node in source.nodes(ast.ImportFrom):
+        imported.setdefault(path, set()).update(
+            [str(node.module), *(f"{node.module}.{one.name}" for one in node.names)]
+        )
+    used, waiting = set(parts), list(parts)
+    while waiting:
+        user = waiting.pop()
+        for path in files:
+            module = f"tunesmith.{path.removesuffix('.py').replace('/', '.')}"
+            beside = path.split("/")[0] == user.split("/")[0]
+            if path not in used and beside and module in imported.get(user, set()):
+                used.add(path)
+                waiting.append(path)
+    assert [path for path in files if path not in used] == []

@@ -47,7 +47,7 @@ def _sizes(splits: Mapping[str, Slice]) -> Iterator[str]:
 def _sameness(train: Slice, columns: Sequence[Column]) -> Iterator[str]:
     scan, path, names = train.scan, train.table.path, train.table.columns
     if (scan.keys == scan.keys[0]).all():
-        shown = ", ".join(f"'{names[role]}'" for role in inputs(columns))
+        shown = ", ".join(f"'{names[role]}'" for role in inputs(columns) if role in names)
         yield f"{path}: all {len(scan):,} training rows have the same text in {shown}"
     if scan.numbers is not None and np.ptp(scan.numbers) == 0:
         role = next(column.role for column in columns if column.target and column.storage == "number")

@@ -80,8 +80,8 @@ class Scan:
 
 def scan(rows: Dataset, columns: Sequence[Column], *, seed: int) -> Scan:
     """Pass once over `rows`, in batches."""
-    columns = [column for column in columns if column.role in rows.column_names]
     texts = inputs(columns)
+    columns = [column for column in columns if column.role in rows.column_names]
     targets = [column for column in columns if column.target]
     named = next((column for column in targets if column.classes), None)
     measured = next((column.role for column in targets if column.storage == "number"), None)
@@ -105,8 +105,9 @@ def batches(rows: Dataset) -> Iterator[pa.Table]:
 
 
 def contents(batch: pa.Table, roles: Sequence[str]) -> list[str]:
-    """The texts of all `roles` of each row as one."""
-    values = [[_text(value) for value in batch[role].to_pylist()] for role in roles]
+    """The texts of all `roles` of each row as one; a column that the file lacks counts as empty."""
+    empty, names = [""] * len(batch), batch.column_names
+    values = [[_text(value) for value in batch[role].to_pylist()] if role in names else empty for role in roles]
     return [BETWEEN.join(parts) for parts in zip(*values, strict=True)] if values else [""] * len(batch)
 
 
