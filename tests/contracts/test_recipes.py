@@ -9,6 +9,7 @@ import yaml
 import tunesmith
 from tunesmith import recipe, stages
 from tunesmith.evaluate import stats
+from tunesmith.serve.session import Session
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -54,7 +55,7 @@ def test_trains_opens_and_predicts(path: Path, tmp_path: Path, monkeypatch: pyte
     assert len(answers) == len(rows) and all("prediction" in answer for answer in answers)
 
 
-def _inputs(session: tunesmith.Session, row: dict[str, object]) -> list[str]:
+def _inputs(session: Session, row: dict[str, object]) -> list[str]:
     return [column.role for column in session.recipe.task.columns() if not column.target and column.role in row]
 
 

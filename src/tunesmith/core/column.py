@@ -32,6 +32,7 @@ class Column:
     target: True for what is to be predicted: not needed in a file that is only predicted on.
     classes: True where the values are names of classes, which must be at least two, each with two examples.
     optional: True where a file may lack it, and a row may leave it empty: `parse` is then given None.
+    level: of a list, the role of the list that has as many items in every row; empty: there is none.
     path: True where the values are paths of files; they are read as whole paths, from the folder of the rows' file on.
     """
 
@@ -44,6 +45,7 @@ class Column:
     classes: bool = False
     optional: bool = False
     path: bool = False
+    level: str = ""
 
 
 def texts(name: str | None, pair: str | None) -> list[Column]:

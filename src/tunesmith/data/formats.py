@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.core.errors import DataError
-from tunesmith.data import json_rows
+from tunesmith.data import conll, folders, json_rows, plain
 from tunesmith.data.delimited import Delimited
 from tunesmith.data.faults import Faults
-from tunesmith.data.opening import ending, inspect, lines, opened
+from tunesmith.data.opening import CONLL_ENDINGS, ending, inspect, lines, opened
 from tunesmith.data.rows import Numbered, Source
 
 # JSON has no header: its columns are the keys of the first rows.
@@ -26,7 +26,10 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 @contextmanager
 def stream(path: Path, faults: Faults) -> Iterator[Source]:
-    """Open a file as a `Source`; raise DataError if the file as a whole can't be read."""
+    """Open a file, or a folder of images, as a `Source`; raise DataError if it as a whole can't be read."""
+    if folders.is_one(path):
+        yield folders.source(path)
+        return
     inspect(path)
     with opened(path) as file:
         source = _source(file, ending(path), faults)
@@ -40,6 +43,10 @@ def _source(file: IO[bytes], kind: str, faults: Faults) -> Source:
     if kind in SEPARATORS:
         rows = Delimited(text, SEPARATORS[kind], faults=faults)
         return Source(rows.names, rows)
+    if kind == ".txt":
+        return Source(plain.NAMES, plain.from_lines(text))
+    if kind in CONLL_ENDINGS:
+        return conll.source(text, faults)
     if kind == ".json":
         return _with_names(json_rows.from_list(text, faults), "row")
     return _with_names(json_rows.from_lines(text, faults), "line")

@@ -15,7 +15,8 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.notes import note
 from tunesmith.data.faults import Faults
 
-TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+CONLL_ENDINGS = (".conll", ".iob", ".bio")
+TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", *CONLL_ENDINGS)
 ENDINGS = (*TEXT_ENDINGS, ".parquet")
 HEAD = 4096
 MAGIC = {

@@ -13,7 +13,7 @@ from datasets import Dataset
 from tunesmith.core import files
 from tunesmith.core.column import Column
 from tunesmith.core.errors import DataError
-from tunesmith.data import cache
+from tunesmith.data import cache, linked
 from tunesmith.data.columns import find
 from tunesmith.data.faults import Faults
 from tunesmith.data.formats import stream
@@ -33,12 +33,16 @@ STORED = {
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one file: a column a role, and `line`; `columns` maps roles to the file's columns."""
+    """The rows of one file: a column a role, and `line`; `columns` maps roles to the file's columns.
+
+    contents: the rows as they are compared with each other: of a file that a row names, the hash of its bytes.
+    """
 
     rows: Dataset
     path: Path
     columns: dict[str, str]
     sha256: str
+    contents: Dataset
 
 
 def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) -> Table:
@@ -50,18 +54,21 @@ def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) ->
     with stream(path, faults) as source:
         matched = find(source.names, columns, faults=faults, need_targets=need_targets)
         used = [column for column in columns if column.role in matched]
-        digest = files.sha256(path)
+        named = [column.role for column in used if column.path]
+        links = bool(named) or path.is_dir()
+        digest = linked.stamp(path, [matched[role] for role in named]) if links else files.sha256(path)
         kept = cache.folder() / f"{cache.name(digest, columns, matched)}.arrow"
-        # Paths are looked up anew: the files behind them may have gone.
-        if faults.total or not kept.exists() or any(column.path for column in used):
+        if faults.total or not kept.exists():
             _write(kept, _parsed(source, used, matched=matched, faults=faults), columns=used, faults=faults)
-    return Table(Dataset.from_file(str(kept)), path, matched, digest)
+    rows, contents = linked.apart(Dataset.from_file(str(kept)), named)
+    return Table(rows, path, matched, linked.digest(contents) if links else digest, contents)
 
 
 def _write(path: Path, rows: Iterator[list[Any]], *, columns: Sequence[Column], faults: Faults) -> None:
     """Write the rows, unless faults turn up: then raise them and leave no file."""
     fields = [(column.role, STORED[column.storage]) for column in columns]
-    schema = pa.schema([*fields, ("line", pa.int64())])
+    hashes = [(linked.hash_of(column.role), pa.string()) for column in columns if column.path]
+    schema = pa.schema([*fields, ("line", pa.int64()), *hashes])
     with files.writing(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for batch in _batches(rows):
@@ -92,11 +99,16 @@ def _batches(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
 def _parsed(
     source: Source, columns: Sequence[Column], *, matched: dict[str, str], faults: Faults
 ) -> Iterator[list[Any]]:
-    """Parsed rows: a value a column, then the line. A row with a bad cell is left out; each bad cell is a fault."""
+    """Parsed rows: a value a column, the line, and the hash of every file that the row names. A row with a bad cell is
+    left out; each bad cell is a fault.
+    """
+    named = [place for place, column in enumerate(columns) if column.path]
     plan = [
         (matched[column.role], _located(column, faults.path), column.optional or column.storage == "texts")
         for column in columns
     ]
+    places = {column.role: place for place, column in enumerate(columns)}
+    levels = [(column.role, column.level) for column in columns if column.level in places]
     for number, raw in source.rows:
         row: list[Any] = []
         for name, parse, optional in plan:
@@ -106,21 +118,27 @@ def _parsed(
                 row.append(parse(raw.get(name)))
             except (ValueError, OverflowError) as error:
                 faults.add(f"{source.unit} {number}, column '{name}': {error}", at=number)
-        if len(row) == len(plan):
-            row.append(number)
-            yield row
+        uneven = [
+            f"{len(row[places[role]])} {role} for {len(row[places[other]])} {other}"
+            for role, other in levels
+            if len(row) == len(plan) and len(row[places[role]]) != len(row[places[other]])
+        ]
+        for sentence in uneven:
+            faults.add(f"{source.unit} {number}: {sentence}", at=number)
+        if len(row) == len(plan) and not uneven:
+            yield [*row, number, *(linked.sha256(row[place]) for place in named)]
 
 
 def _located(column: Column, path: Path) -> Callable[[object], Any]:
-    """The column's parser; of paths, one that goes from the folder of the rows' file and finds a file there."""
+    """The column's parser; of paths, one that gives it the whole path, from the folder of the rows' file on."""
     if not column.path:
         return column.parse
 
-    def parse(value: object) -> str:
-        found = path.parent / column.parse(value)
-        if not found.is_file():
+    def parse(value: object) -> Any:
+        found = linked.whole(path, value)
+        if found is not None and not found.is_file():
             raise ValueError(f"names no file: there is no {found}")
-        return str(found.resolve())
+        return column.parse(value if found is None else str(found.resolve()))
 
     return parse
 
