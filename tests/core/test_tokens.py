@@ -7,15 +7,43 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from tunesmith.core.tokens import IGNORED, batch_of, encode_texts, filled, pad, parts_batch, token_losses
+from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.tokens import (
+    IGNORED,
+    around,
+    batch_of,
+    encode_both_orders,
+    encode_texts,
+    filled,
+    glues,
+    pad,
+    parts_batch,
+    token_losses,
+    unfit,
+)
 from tunesmith.models.builtin import find, tiny_tokenizer
 from tunesmith.models.load import load_tokenizer
 
 
-def shown(rows: list[dict[str, Any]], limit: int = 128) -> list[tuple[str, bool]]:
+def shown(
+    rows: list[dict[str, Any]], limit: int = 128, keep_pair: bool = False, tokenizer: Any = None
+) -> list[tuple[str, bool]]:
+    tokenizer = tokenizer or tiny_tokenizer()
+    encoded = encode_texts(rows, tokenizer, limit, keep_pair)
+    return [(tokenizer.decode(one["input_ids"]), one["cut"]) for one in encoded]
+
+
+def gluing(pad: str = "</s>", before: str = "", end: str | None = "</s>") -> PreTrainedTokenizerBase:
+    """A tokenizer of GPT-2's kind: nothing stands between two texts or after them, and the end token may pad."""
     tokenizer = tiny_tokenizer()
-    return [(tokenizer.decode(one["input_ids"]), one["cut"]) for one in encode_texts(rows, tokenizer, limit)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{before} $A".strip(), pair=f"{before} $A $B".strip(), special_tokens=[("<s>", 1)]
+    )
+    tokenizer.pad_token, tokenizer.eos_token = pad, end
+    return tokenizer
 
 
 def test_texts_and_pairs() -> None:
@@ -89,3 +117,94 @@ def test_losses_of_tokens_by_hand() -> None:
 
 def test_lists_are_filled_up() -> None:
     assert filled([[1], [2, 3]], 3, -1).tolist() == [[1, -1, -1], [2, 3, -1]]
+
+
+def test_a_tokenizer_that_glues_gets_a_delimiter() -> None:
+    row = {"text": "ab", "pair": "cd"}
+    assert [glues(one) for one in (tiny_tokenizer(), gluing(), gluing(before="<s>"))] == [False, True, True]
+    # Where the end token pads as well, a classifier would take it for padding: none is put at the end.
+    assert shown([row], tokenizer=gluing()) == [("ab</s>cd", False)]
+    assert shown([row], tokenizer=gluing(pad="<pad>")) == [("ab</s>cd</s>", False)]
+    assert shown([row], tokenizer=gluing(pad="<pad>", before="<s>")) == [("<s>ab</s>cd</s>", False)]
+    assert shown([row], tokenizer=gluing(pad="<pad>", end=None)) == [("ab\ncd", False)]
+    assert shown([{"text": "ab"}], tokenizer=gluing(pad="<pad>")) == [("ab", False)]
+
+
+def test_what_the_tokenizer_puts_behind_stays() -> None:
+    tokenizer = gluing(pad="<pad>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    assert around(tokenizer) == ([1], [2], [2])
+    assert shown([{"text": "a", "pair": "b"}], tokenizer=tokenizer) == [("<s>a</s>b</s>", False)]
+
+
+def test_a_tokenizer_without_anything_to_put_between_is_told() -> None:
+    def empty(text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [5] if text == "a" else []}
+
+    class Wordless:
+        eos_token_id = pad_token_id = None
+        __call__ = staticmethod(empty)
+
+    with pytest.raises(ModelError, match="neither an end-of-text token nor a newline"):
+        around(Wordless())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [tiny_tokenizer(), gluing(pad="<pad>"), gluing()], ids=["framed", "glued", "pads"]
+)
+def test_a_pair_is_cut_as_told(tokenizer: Any) -> None:
+    row, other = {"text": "abcdefgh", "pair": "xyz"}, {"text": "ab", "pair": "uvwxyzuvw"}
+    taken = len(encode_texts([{"text": "a", "pair": "b"}], tokenizer, 128)[0]["input_ids"]) - 2
+    for rows, keep, told in (
+        ([row], False, ("abc", "xyz")), ([row], True, ("abc", "xyz")), ([other], False, ("ab", "uvwx"))
+    ):  # fmt: skip
+        ((text, cut),) = shown(rows, taken + 6, keep, tokenizer)
+        letters = text.replace("<s>", "").removesuffix("</s>")
+        assert (letters, cut) == ("</s>".join(told), True)
+    assert [cut for _, cut in shown([row, other], taken + 11, True, tokenizer)] == [False, False]
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), gluing(pad="<pad>")], ids=["framed", "glued"])
+def test_a_pair_that_must_stay_whole_and_does_not_fit_is_told(tokenizer: Any) -> None:
+    taken = len(encode_texts([{"text": "a", "pair": "b"}], tokenizer, 128)[0]["input_ids"]) - 2
+    rows = [{"text": "a", "pair": "b" * length, "line": length} for length in (9, 10, 30)]
+    assert len(unfit(rows, tokenizer, taken + 10)) == 2
+    with pytest.raises(
+        DataError, match=r"line 10: 'b{10}…' has 10 tokens, is not to be cut, and only 9 fit\n.*line 30"
+    ):
+        encode_texts(rows, tokenizer, taken + 10, keep_pair=True)
+    assert unfit(rows[:1], tokenizer, taken + 10) == []
+    ((_, cut),) = shown([{"text": "abc", "pair": "b" * 9}], taken + 10, True, tokenizer)
+    assert cut
+
+
+def test_both_orders_are_those_of_the_swapped_row() -> None:
+    tokenizer = tiny_tokenizer()
+    (one,) = encode_both_orders([{"text": "ab", "pair": "c" * 20}], tokenizer, 12)
+    (other,) = encode_both_orders([{"text": "c" * 20, "pair": "ab"}], tokenizer, 12)
+    assert one == other
+    told = [tokenizer.decode(part["input_ids"]) for part in one["parts"]]
+    assert told == [f"<s>ab</s>{'c' * 7}</s>", f"<s>{'c' * 7}</s>ab</s>"]
+    assert one["cut"] is True
+    assert encode_both_orders([{"text": "a", "pair": "b"}], tokenizer, 12)[0]["cut"] is False
+
+
+@pytest.mark.parametrize("pad_token", ["</s>", "<pad>"])
+@pytest.mark.parametrize("backbone", ["tiny-gpt2", "tiny-llama"])
+@torch.inference_mode()
+def test_a_decoder_reads_the_last_token_of_the_text(backbone: str, pad_token: str) -> None:
+    tokenizer = gluing(pad_token)
+    config: Any = find(backbone)
+    config.pad_token_id, config.num_labels = tokenizer.pad_token_id, 3
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    rows = [{"text": "amber", "pair": "basil wood"}, {"text": "x", "pair": "yz"}, {"text": "oak", "pair": "a"}]
+    for given in (rows, [{"text": row["text"]} for row in rows]):
+        examples = encode_texts(given, tokenizer, 128)
+        whole = model(**pad(examples, tokenizer)).logits
+        single = torch.cat([model(**pad([one], tokenizer)).logits for one in examples])
+        states = model.base_model(input_ids=torch.tensor([examples[0]["input_ids"]])).last_hidden_state
+        assert torch.allclose(whole, single, atol=1e-6)
+        assert torch.allclose(model.score(states[0, -1]), whole[0], atol=1e-6)

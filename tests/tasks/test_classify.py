@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from sklearn.utils.class_weight import compute_class_weight
+from tokenizers.processors import TemplateProcessing
 from torch import nn
+from transformers import pipeline
 
 from tests import toy
 from tests.toy import outputs_of
@@ -18,8 +22,10 @@ from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.core.panel import Bars, Heatmap, Table
 from tunesmith.core.step import Batch
+from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks.classify import Classify, binary_cross_entropy, cross_entropy
+from tunesmith.tasks.classes import cross_entropy
+from tunesmith.tasks.classify import Classify, binary_cross_entropy
 
 
 def taught(labels: list[Any], **settings: Any) -> Classify:
@@ -245,3 +251,75 @@ def test_the_loss_at_the_start_is_that_of_guessing() -> None:
     )
     step: Any = SimpleNamespace(outputs=toyed.training.model.eval()(**batch.inputs), batch=batch)
     assert toyed.recipe.task.loss(step).item() / 32 == pytest.approx(math.log(3), abs=0.05)
+
+
+def pairs_in_both_orders(task: str, label: str, backbone: str) -> tuple[Any, list[Row]]:
+    """A toy on pairs that are read in both orders, and its rows."""
+    words = toy.WORDS
+    rows: list[Row] = [
+        {"text": words[n], "pair": " ".join(words[n + 2 : n + 5 + n % 3]), label: [1.0, 2.0][n % 2], "line": n + 2}
+        for n in range(8)
+    ]
+    if label == "label":
+        rows = [{**row, "label": str(row["label"])} for row in rows]
+    settings = {"name": task, "pair": "pair", "both_orders": True}
+    values = {"task": settings, "model": backbone, "train": {"steps": 60, "batch_size": 8, "learning_rate": 3e-3}}
+    toyed = toy.prepared(values, rows=Dataset.from_list(rows))
+    toy.quiet(toyed.training.model)
+    return toyed, rows
+
+
+def logits_in_both_orders(toyed: Any, rows: list[Row]) -> np.ndarray:
+    """What the task makes of rows, before it answers."""
+    task, backbone = toyed.recipe.task, toyed.backbone
+    batch = task.collate(task.encode(rows, backbone.tokenizer, 128), backbone.tokenizer)
+    with torch.inference_mode():
+        outputs = backbone.model.eval()(**batch.inputs).logits
+        step: Any = SimpleNamespace(outputs=SimpleNamespace(logits=outputs), batch=batch)
+        plain = [backbone.model(**toy_pair(backbone.tokenizer, row)).logits[0] for row in turned(rows)]
+    singles = torch.stack(plain).reshape(len(rows), 2, -1).sum(dim=1)
+    found = (task._logits if hasattr(task, "_logits") else task._outputs)(step)
+    assert torch.allclose(found.reshape(singles.shape), singles, atol=1e-5)
+    result: np.ndarray = found.numpy()
+    return result
+
+
+def turned(rows: list[Row]) -> list[tuple[str, str]]:
+    return [pair for row in rows for pair in ((row["text"], row["pair"]), (row["pair"], row["text"]))]
+
+
+def toy_pair(tokenizer: Any, pair: tuple[str, str]) -> Any:
+    return tokenizer(*pair, return_tensors="pt")
+
+
+@pytest.mark.parametrize("backbone", toy.BACKBONES)
+def test_swapped_texts_have_the_same_logits_bit_for_bit(backbone: str) -> None:
+    toyed, rows = pairs_in_both_orders("classify", "label", backbone)
+    swapped = [{**row, "text": row["pair"], "pair": row["text"]} for row in rows]
+    assert np.array_equal(logits_in_both_orders(toyed, rows), logits_in_both_orders(toyed, swapped))
+
+
+def test_pairs_in_both_orders_are_learned(tmp_path: Path) -> None:
+    toyed, rows = pairs_in_both_orders("classify", "label", "builtin:tiny-gpt2")
+    assert toy.train(toyed, tmp_path)
+    task, backbone = toyed.recipe.task, toyed.backbone
+    found = Predictor(backbone.model, backbone.tokenizer, task, backbone.limit).predict(toyed.batches.rows)
+    assert np.array_equal(found.answers, task.truths(rows))
+
+
+def test_both_orders_need_a_pair() -> None:
+    with pytest.raises(ValueError, match="'both_orders' needs a second text: name its column in 'pair'"):
+        Classify(both_orders=True)
+
+
+def test_a_pair_on_a_tokenizer_that_glues_is_the_text_with_its_delimiter(tmp_path: Path) -> None:
+    # In plain transformers such a pair is one text, with the end-of-text token written between.
+    toyed = toy.prepared({"task": {"name": "classify", "pair": "pair"}, "model": "builtin:tiny-gpt2"})
+    reader = toyed.backbone.tokenizer
+    reader.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    lines: list[dict[str, Any]] = []
+    rows = Dataset.from_list([{"text": "amber", "pair": "basil wood"}])
+    Predictor(toyed.backbone.model, reader, toyed.recipe.task, 128).predict(rows, each=lines.append)
+    plain = pipeline("text-classification", str(toy.save(toyed, tmp_path / "model")), device="cpu", top_k=None)
+    given = {one["label"]: one["score"] for one in plain(["amber</s>basil wood</s>"])[0]}
+    assert given == pytest.approx(lines[0]["scores"], abs=1e-5)

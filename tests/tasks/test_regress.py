@@ -12,6 +12,8 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_squared_error, r2_score
 
+from tests import toy
+from tests.tasks.test_classify import logits_in_both_orders, pairs_in_both_orders
 from tests.toy import outputs_of
 from tunesmith.core.column import Row
 from tunesmith.core.panel import Points
@@ -115,3 +117,29 @@ def test_thousands_of_points_are_thinned() -> None:
 )  # fmt: skip
 def test_columns_that_suit(row: Row, expected: dict[str, Any] | None) -> None:
     assert Regress.suits(list(row), [row]) == expected
+
+
+@pytest.mark.parametrize("backbone", toy.BACKBONES)
+def test_swapped_texts_have_the_same_number_bit_for_bit(backbone: str) -> None:
+    toyed, rows = pairs_in_both_orders("regress", "score", backbone)
+    swapped = [{**row, "text": row["pair"], "pair": row["text"]} for row in rows]
+    assert np.array_equal(logits_in_both_orders(toyed, rows), logits_in_both_orders(toyed, swapped))
+
+
+def test_both_numbers_are_added_by_hand() -> None:
+    # Outputs 0.5 and 1.0 of the first pair, -1.0 and 0.5 of the second; mean 20 and deviation 10 are undone.
+    task = Regress(pair="pair", both_orders=True)
+    task.restore({"mean": 20.0, "scale": 10.0})
+    rows = [{"text": "a", "pair": "b", "score": 30.0}, {"text": "c", "pair": "d", "score": 20.0}]
+    batch = task.collate(task.encode(rows, tiny_tokenizer(), 128), tiny_tokenizer())
+    assert batch.inputs["input_ids"].shape[0] == 4
+    step = outputs_of(torch.tensor([[0.5], [1.0], [-1.0], [0.5]]), batch)
+    answers, _ = task.decode(step, None)
+    assert answers.tolist() == [35.0, 15.0]
+    assert task.loss(step).item() == pytest.approx((1.5 - 1.0) ** 2 + (-0.5 - 0.0) ** 2)
+    assert task.targets(batch) == 2
+
+
+def test_both_orders_need_a_pair() -> None:
+    with pytest.raises(ValueError, match="'both_orders' needs a second text"):
+        Regress(both_orders=True)

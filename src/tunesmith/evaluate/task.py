@@ -15,6 +15,7 @@ from tunesmith.core.seeding import seed_of
 from tunesmith.evaluate import stats
 
 SHOWN_MISTAKES = 30
+UNSHOWN = ("scores", "candidates")
 
 
 class Task(part.Suite):
@@ -69,13 +70,18 @@ class Task(part.Suite):
 
 
 def _mistakes(lines: Sequence[Row], split: str) -> Table:
-    columns = [name for name in lines[0] if name != "scores"]
-    rows = [[_cell(line[name]) for name in columns] for line in lines]
+    columns = [name for name in dict.fromkeys(key for line in lines for key in line) if name not in UNSHOWN]
+    rows = [[_cell(line.get(name)) for name in columns] for line in lines]
     return Table(f"Worst mistakes on the {split} split", columns, rows)
 
 
 def _cell(value: object) -> Cell:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value  # type: ignore[return-value]
+    """Lists as their items, mappings as their values: what a reader wants to see of them."""
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_cell(item)) for item in value)
+    if isinstance(value, dict):
+        return " ".join(str(_cell(item)) for item in value.values())
+    return value  # type: ignore[return-value]
 
 
 def _defined(value: float) -> float | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -32,7 +32,9 @@ class Regress(Task):
     Formula: z = head(backbone(x)), loss (z - (y - m) / s)^2, answer m + s z.
     Symbols: y the score, m and s the mean and standard deviation of the training split's scores. Shapes: z [batch].
     Paper: Devlin et al., "BERT", 2019 (STS-B in section 4.1) use the raw score; we learn on the standardised one, so
-    that the fresh head starts near the mean whatever the unit, and undo it at prediction.
+    that the fresh head starts near the mean whatever the unit, and undo it at prediction. `both_orders` is the form for
+    similarity of Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018: they add the two
+    states before the linear layer, we add what the head makes of each, which is the same where the head is linear.
     """
 
     metric: ClassVar[str] = "pearson"
@@ -42,6 +44,8 @@ class Regress(Task):
     """Column of the text; found among the usual names where not given."""
     pair: str | None = None
     """Column of a second text, read together with the first."""
+    both_orders: bool = False
+    """Whether a pair is read twice, each text first once, and the numbers of both are added."""
     score: str | None = None
     """Column of the number; found among the usual names where not given."""
     max_length: int | None = Field(None, ge=4)
@@ -49,6 +53,12 @@ class Regress(Task):
 
     _mean: float = PrivateAttr(default=0.0)
     _scale: float = PrivateAttr(default=1.0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.both_orders and self.pair is None:
+            raise ValueError("'both_orders' needs a second text: name its column in 'pair'")
+        return self
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
@@ -84,17 +94,18 @@ class Regress(Task):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
         """Token ids of text and pair, and the standardised score."""
-        examples = tokens.encode_texts(rows, tokenizer, min(self.max_length or 512, limit))
+        encode = tokens.encode_both_orders if self.both_orders else tokens.encode_texts
+        examples = encode(rows, tokenizer, min(self.max_length or 512, limit))
         if rows and "score" in rows[0]:
             for example, row in zip(examples, rows, strict=True):
                 example["target"] = (row["score"] - self._mean) / self._scale
         return examples
 
     def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """Padded ids [batch, time]; targets [batch]."""
+        """Padded ids [batch, time] ([2 batch, time] in both orders); targets [batch]."""
         known = "target" in examples[0]
         fields = {"targets": torch.tensor([example["target"] for example in examples])} if known else {}
-        return tokens.batch_of(examples, tokenizer, fields)
+        return (tokens.parts_batch if self.both_orders else tokens.batch_of)(examples, tokenizer, fields)
 
     def targets(self, batch: Batch) -> float:
         """Examples."""
@@ -102,11 +113,11 @@ class Regress(Task):
 
     def loss(self, step: Step) -> Tensor:
         """Summed squared error of the standardised scores."""
-        return squared_error(step.outputs.logits.squeeze(-1), step.batch.fields["targets"])
+        return squared_error(self._outputs(step), step.batch.fields["targets"])
 
     def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Numbers in the unit of the training split [batch]."""
-        answers = step.outputs.logits.squeeze(-1).double().cpu().numpy() * self._scale + self._mean
+        answers = self._outputs(step).double().cpu().numpy() * self._scale + self._mean
         return answers, [{"prediction": round(float(answer), 6)} for answer in answers]
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
@@ -145,6 +156,10 @@ class Regress(Task):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back the scale."""
         self._mean, self._scale = float(state["mean"]), float(state["scale"])
+
+    def _outputs(self, step: Step) -> Tensor:
+        numbers: Tensor = step.outputs.logits.squeeze(-1)
+        return numbers[::2] + numbers[1::2] if self.both_orders else numbers  # [batch]
 
 
 def _is_number(value: object) -> bool:

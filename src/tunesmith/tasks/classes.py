@@ -1,0 +1,118 @@
+"""What tasks with one class a row share: the order of classes, their weights, the loss, metrics and panels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.metrics import precision_recall_fscore_support
+from torch import Tensor
+from torch.nn import functional
+
+from tunesmith.core import agreement
+from tunesmith.core.errors import DataError, RecipeError, nearest
+from tunesmith.core.panel import Cell, Heatmap, Panel, Table
+
+SHOWN_SCORES = 5
+DRAWN_CLASSES = 150
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Summed cross-entropy: sum over examples of -w_y ((1 - e) log p_y + e mean_k log p_k).
+
+    logits [batch, classes], targets [batch] (numbers of classes), weights w [classes], smoothing e (Szegedy et al.,
+    2016; as in torch, each class of the smoothed part keeps its own weight). Computed in float32.
+    """
+    return functional.cross_entropy(logits.float(), targets, weight=weights, label_smoothing=smoothing, reduction="sum")
+
+
+def counted(rows: Iterable[Iterable[str]]) -> tuple[list[str], list[float]]:
+    """The classes that rows have, each row any number, in their natural order, and the share of rows of each."""
+    counts: Counter[str] = Counter()
+    total = 0
+    for names in rows:
+        counts.update(names)
+        total += 1
+    ordered = sorted(counts, key=_natural)
+    return ordered, [counts[name] / total for name in ordered]
+
+
+def weigh(
+    setting: Literal["balanced"] | Mapping[str, float] | None, names: Sequence[str], shares: Sequence[float]
+) -> Tensor | None:
+    """Weights [classes], None for none; balanced ones are rows / (classes * rows of the class), so that their mean over
+    rows is 1. A weight of no class, or a negative one, raises RecipeError.
+    """
+    if setting is None:
+        return None
+    if setting == "balanced":
+        total = sum(shares)
+        return torch.tensor([total / (len(shares) * share) for share in shares])
+    for name, weight in setting.items():
+        if name not in names:
+            raise RecipeError(f"task.class_weights: no class is called '{name}'. {nearest(name, names)}")
+        if weight < 0:
+            raise RecipeError(f"task.class_weights: the weight of '{name}' is {weight}; it must be at least 0.")
+    return torch.tensor([float(setting.get(name, 1.0)) for name in names])
+
+
+def unknown(name: str, names: Iterable[str]) -> DataError:
+    """What to say of a class that the model does not know."""
+    return DataError(f"No class of this model is called '{name}'. {nearest(name, names)}")
+
+
+def metrics(truths: np.ndarray, answers: np.ndarray, classes: int) -> dict[str, float]:
+    """Accuracy, F1 averaged over classes, and Matthews' coefficient, of numbers of classes [rows]."""
+    matrix = agreement.confusion(truths, answers, classes)
+    return {
+        "accuracy": float((truths == answers).mean()),
+        "macro_f1": agreement.macro_f1(matrix),
+        "matthews": agreement.matthews(matrix),
+    }
+
+
+def table(truths: np.ndarray, answers: np.ndarray, names: Sequence[str]) -> tuple[Table, list[float]]:
+    """Precision, recall and F1 a class, as a table, and F1 alone; of numbers of classes [rows], or of truth values
+    [rows, classes].
+    """
+    numbers = range(len(names))
+    labels = list(numbers) if truths.ndim == 1 else None
+    precision, recall, f1, support = precision_recall_fscore_support(truths, answers, labels=labels, zero_division=0)
+    rows: list[list[Cell]] = [
+        [names[i], int(support[i]), float(precision[i]), float(recall[i]), float(f1[i])] for i in numbers
+    ]
+    return Table("Each class", ["class", "rows", "precision", "recall", "F1"], rows), [float(value) for value in f1]
+
+
+def panels(truths: np.ndarray, answers: np.ndarray, names: Sequence[str]) -> list[Panel]:
+    """Precision, recall and F1 a class, and the confusion matrix, of numbers of classes [rows]."""
+    found: list[Panel] = [table(truths, answers, names)[0]]
+    if len(names) <= DRAWN_CLASSES:
+        matrix = agreement.confusion(truths, answers, len(names)).tolist()
+        note = "Rows of the split."
+        found.append(Heatmap("Confusion matrix", names, names, matrix, x="predicted", y="true", note=note))
+    return found
+
+
+def worst(wrong: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+    """Positions of the rows that are `wrong` [rows], the most confident first."""
+    positions = np.flatnonzero(wrong)
+    return positions[np.argsort(-confidences[positions], kind="stable")]
+
+
+def likeliest(scores: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """The likeliest classes by name, from scores [classes]."""
+    return {names[i]: round(float(scores[i]), 6) for i in np.argsort(-scores, kind="stable")[:SHOWN_SCORES]}
+
+
+def _natural(name: str) -> tuple[float, str]:
+    # Classes that are numbers stand in their order: 2 before 10. Words such as "nan" are none, though float reads them.
+    try:
+        value = float(name)
+    except ValueError:
+        value = math.inf
+    return (value, name) if math.isfinite(value) else (math.inf, name)
