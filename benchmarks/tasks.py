@@ -57,7 +57,7 @@ def sets() -> dict[str, Set]:
     """Every set by name."""
     pair = {"text": "sentence1", "pair": "sentence2"}
     facts = {"name": "generate", "format": "prompt_completion", "template": "plain", "max_length": 320}
-    facts |= {"columns": {"prompt": "mr", "completion": "ref"}, "sampling": {"max_new_tokens": 120}}
+    facts |= {"roles": {"prompt": "mr", "completion": "ref"}, "sampling": {"max_new_tokens": 120}}
     vit = {"family": "vit", "hidden": 64, "blocks": 3, "config": {"image_size": 28, "patch_size": 7, "num_channels": 1}}
     label, score = {"label": "label"}, {"score": "score"}
     single = {"name": "classify", "text": "text", **label}

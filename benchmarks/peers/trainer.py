@@ -46,7 +46,7 @@ class Peer:
 
 def run(kind: str, values: dict[str, Any]) -> dict[str, float]:
     """Train and score one kind of task with a recipe's settings."""
-    recipe = recipes.from_values(values)
+    recipe = prepare.settle(recipes.from_values(values))
     splits = load_data(recipe.data, recipe.task.columns())
     prepare.learn(recipe, splits)
     prepared = prepare.prepare(recipe, splits)
@@ -342,7 +342,7 @@ def generate(prepared: Prepared, train: list[Row], task: dict[str, Any]) -> Peer
     both = bool(config.is_encoder_decoder)
     auto = transformers.AutoModelForSeq2SeqLM if both else transformers.AutoModelForCausalLM
     model = auto.from_config(config)
-    prompt, answer = task["columns"]["prompt"], task["columns"]["completion"]
+    prompt, answer = task["roles"]["prompt"], task["roles"]["completion"]
     limit, stop = task["max_length"], tokenizer.eos_token_id
 
     def source(row: Row) -> list[int]:

@@ -38,7 +38,8 @@ class Sample:
 
     def panels(self) -> list[Panel]:
         """The first examples with the positions that carry loss, the first that are cut, and all lengths."""
-        found: list[Panel] = [self._seen(), self._lengths()]
+        images = self.prepared.recipe.task.reads == "images"  # which are all alike
+        found: list[Panel] = [self._seen()] if images else [self._seen(), self._lengths()]
         return [*found, self._cuts()] if self.cut else found
 
     def _seen(self) -> Marked:

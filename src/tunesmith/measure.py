@@ -12,11 +12,11 @@ from typing import Any, cast
 from tunesmith import prepare
 from tunesmith.core import registry
 from tunesmith.core.column import Row
-from tunesmith.core.errors import DataError, RunFolderError, raise_faults
+from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import read_json
-from tunesmith.core.part import Finished, Suite, Task
-from tunesmith.core.rows import Rows, each
-from tunesmith.data.read import Table, read
+from tunesmith.core.part import Finished, Suite
+from tunesmith.core.rows import Rows
+from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
@@ -60,7 +60,7 @@ def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, An
     chosen = [cast(Suite, registry.build("evaluate", name)) for name in names]
     loaded = session.load(folder)
     table = read(data, recipe.task.columns())
-    _check_truths(recipe.task, table)
+    prepare.check_truths(recipe.task, table.rows, str(table.path))
     recipe = replace(loaded.recipe, suites=chosen)
     with tempfile.TemporaryDirectory() as temporary:
         found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary))
@@ -70,21 +70,6 @@ def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, An
         "higher_is_better": recipe.task.higher_is_better,
         "suites": found,
     }
-
-
-def _check_truths(task: Task, table: Table) -> None:
-    """Refuse answers that the model does not know (a class it never saw), all of them with their lines."""
-    try:
-        task.truths(each(table.rows))
-    except DataError:
-        faults = []
-        for row in each(table.rows):
-            try:
-                task.truths([row])
-            except DataError as error:
-                faults.append(f"line {row['line']}: {error.message}")
-        raise_faults(DataError, f"The answers in {table.path} don't fit the model:", faults, hint="Mend these rows.")
-        raise
 
 
 def _predictor(backbone: Backbone, recipe: Recipe) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import cast
@@ -13,7 +14,8 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from tunesmith.core import surgery
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.column import Row
+from tunesmith.core.errors import DataError, RecipeError, raise_faults
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Part, Task
 from tunesmith.core.rows import BLOCK, Bins, Rows, each
@@ -21,7 +23,7 @@ from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
 from tunesmith.data.load import Splits
 from tunesmith.models import load as models
-from tunesmith.models import quantise
+from tunesmith.models import origin, quantise, scratch, vocabulary
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.train import optimizer, precision
@@ -29,6 +31,10 @@ from tunesmith.train.batches import Batches
 
 SHORTEST = 8
 """Fewest tokens that a method must leave for a text."""
+FROM_NOTHING = 5e-4
+"""The peak rate for random weights where the recipe names none: the methods' rates are for trained ones."""
+LEARNED_FROM = 100_000_000
+"""Most characters that a tokenizer is trained on."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,14 @@ def settle(recipe: Recipe) -> Recipe:
     """The recipe with every `auto` and every default that depends on the method or the machine filled in, and said."""
     device = precision.choose_device(recipe.train.device)
     kind = precision.choose_precision(recipe.train.precision, device)
-    rate = recipe.train.learning_rate or recipe.method.learning_rate
+    usual = FROM_NOTHING if recipe.model.scratch else recipe.method.learning_rate
+    rate = recipe.train.learning_rate or usual
     note(f"Device {device}, precision {kind}, learning rate {rate:g}.")
     chosen = {"device": device, "precision": kind, "learning_rate": rate}
-    return replace(recipe, train=recipe.train.model_copy(update=chosen))
+    model = models.with_words(recipe.model, recipe.task.reads)
+    if model.family is not None and model.vocabulary is None and recipe.task.reads == "text":
+        model = model.model_copy(update={"vocabulary": scratch.VOCABULARY})
+    return replace(recipe, model=model, train=recipe.train.model_copy(update=chosen))
 
 
 def check_fit(recipe: Recipe, splits: Splits) -> None:
@@ -67,10 +77,23 @@ def check_fit(recipe: Recipe, splits: Splits) -> None:
 def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     """Load and modify the model and build what trains it. The task must have learned, or taken back, its classes."""
     settings = recipe.train
+    _check_random(recipe)
+    recipe = with_tokenizer(recipe, splits.train)
     backbone = load_backbone(recipe)
     for part in recipe.parts:
         part.modify(backbone.model, generator(settings.seed, part.word()))
-    if recipe.task.couples and settings.micro_batch_size not in (None, settings.batch_size):
+    if recipe.model.add_tokens is not None and not vocabulary.trains(backbone.model):
+        warn(
+            f"The method '{recipe.method.word()}' leaves the embeddings as they are: the rows of the added words stay "
+            "the mean of their pieces'. Method full trains them, and so does lora with embeddings: true."
+        )
+    couples = recipe.task.couples or surgery.moves_statistics(backbone.model, surgery.trained(backbone.model))
+    if recipe.task.couples and (settings.micro_batch_size or settings.batch_size) == 1:
+        raise RecipeError(
+            "An example's loss depends on the others beside it, and with one row at a time there are none.",
+            hint="Raise train.batch_size (and train.micro_batch_size, where it is set).",
+        )
+    if couples and settings.micro_batch_size not in (None, settings.batch_size):
         warn(
             f"An example's loss depends on the others beside it: with train.micro_batch_size these are "
             f"{settings.micro_batch_size}, not {settings.batch_size}."
@@ -124,18 +147,19 @@ def load_backbone(recipe: Recipe) -> Backbone:
     _check_quantised(recipe)
     task = recipe.task
     backbone = models.load(recipe.model, task.auto_classes, task.head(), recipe.train.seed, task.reads)
+    task.meet(backbone.model)
     taken = recipe.method.positions()
     if backbone.limit - taken < SHORTEST:
         raise RecipeError(
             f"The method '{recipe.method.word()}' takes {taken} of the {backbone.limit} tokens that "
-            f"{recipe.model.name} can read, and leaves fewer than {SHORTEST} for a text.",
+            f"{recipe.model.called} can read, and leaves fewer than {SHORTEST} for a text.",
             hint=f"Set method.length to at most {backbone.limit - SHORTEST}.",
         )
     backbone = replace(backbone, limit=backbone.limit - taken)
     longest = getattr(recipe.task, "max_length", None)
     if longest is not None and longest > backbone.limit:
         raise RecipeError(
-            f"task.max_length: {longest} is more than {recipe.model.name} can read: {backbone.limit} tokens.",
+            f"task.max_length: {longest} is more than {recipe.model.called} can read: {backbone.limit} tokens.",
             hint=f"Set it to at most {backbone.limit}.",
         )
     return backbone
@@ -152,9 +176,76 @@ def _check_quantised(recipe: Recipe) -> None:
     )
 
 
+def _check_random(recipe: Recipe) -> None:
+    if recipe.model.scratch and recipe.method.delta:
+        raise RecipeError(
+            f"model: method '{recipe.method.word()}' ships only what it adds to its backbone, and that of "
+            f"{recipe.model.called} has random weights, which nobody else has.",
+            hint="Use a method that ships the whole model: full.",
+        )
+
+
+def with_tokenizer(recipe: Recipe, rows: Dataset) -> Recipe:
+    """The recipe with a tokenizer that is trained on the texts of these rows, if its model is to have one and has none
+    yet.
+    """
+    model = recipe.model
+    if not model.scratch or (model.family is None and model.vocabulary is None) or model.tokenizer is not None:
+        return recipe
+    if recipe.task.reads != "text":
+        if model.vocabulary is None:
+            return recipe
+        raise RecipeError("model.vocabulary: the task reads images, not words.", hint="Leave it out.")
+    config = origin.kind_from_nothing(model)
+    models.class_for(config, recipe.task.auto_classes, model.called)
+    # Of a larger split every n-th row: the tokenizer's counts must fit into memory.
+    every = int(sizes(rows, recipe.task).sum()) // LEARNED_FROM + 1
+    if every > 1:
+        note(f"The tokenizer is trained on one of every {every} training rows.")
+    chosen = (row for number, row in enumerate(each(rows)) if number % every == 0)
+    texts = (text for row in chosen for text in _texts(row, recipe.task))
+    trained = scratch.train_tokenizer(texts, model.vocabulary or scratch.VOCABULARY, config)
+    return replace(recipe, model=model.with_tokenizer(trained))
+
+
+def _texts(row: Row, task: Task) -> Iterator[str]:
+    """The texts of a row that a model reads or writes; names of classes are none."""
+    for column in task.columns():
+        value = row.get(column.role)
+        if column.classes or column.path or value is None:
+            continue
+        if column.storage == "text":
+            yield value
+        elif column.storage == "texts" and not column.target:
+            # Words of one text: behind a blank, as they stand there.
+            yield " ".join(value)
+        elif column.storage == "turns":
+            yield from (turn["content"] for turn in value)
+
+
 def learn(recipe: Recipe, splits: Splits) -> None:
-    """Let the task learn its classes or scale from the training split."""
+    """Let the task learn its classes or scale from the training split; held-out answers that don't fit raise
+    DataError.
+    """
     recipe.task.learn(each(splits.train))
+    for name, rows in (("validation", splits.validation), ("test", splits.test)):
+        if rows is not None:
+            check_truths(recipe.task, rows, str(splits.sources[name]["path"]))
+
+
+def check_truths(task: Task, rows: Rows, path: str) -> None:
+    """Refuse answers that don't fit the task (a class that it never saw), all of them with their lines."""
+    try:
+        task.truths(each(rows))
+    except DataError:
+        faults = []
+        for row in each(rows):
+            try:
+                task.truths([row])
+            except DataError as error:
+                faults.append(f"line {row['line']}: {error.message}")
+        raise_faults(DataError, f"The answers in {path} don't fit the model:", faults, hint="Mend these rows.")
+        raise
 
 
 def sizes(rows: Rows, task: Task) -> np.ndarray:
@@ -179,7 +270,7 @@ def _sizes(block: pa.Table, inputs: list[str]) -> np.ndarray:
     for name in inputs:
         column = block.column(name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            total += pc.utf8_length(column).to_numpy()
+            total += pc.fill_null(pc.utf8_length(column), 0).to_numpy()
         elif pa.types.is_list(column.type):
-            total += pc.list_value_length(column).to_numpy()
+            total += pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     return total

@@ -54,7 +54,7 @@ class Recipe:
     @property
     def title(self) -> str:
         """One line that names the run."""
-        return f"{self.task.word()} with {self.method.word()} on {self.model.name}"
+        return f"{self.task.word()} with {self.method.word()} on {self.model.called}"
 
     def values(self) -> dict[str, Any]:
         """The mapping from which `resolve` makes the same recipe."""
@@ -232,7 +232,7 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
     The choice is said, so that nobody is surprised.
     """
     if isinstance(given, str) or (isinstance(given, Mapping) and "name" in given):
-        return given
+        return _looked_up(_widened("task", given), data)
     if data is None or not isinstance(given, Mapping | None):
         return given
     settings = dict(given or {})
@@ -242,8 +242,7 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
     for name, task in able.items():
         found = task.suits(columns, rows)
         if found is not None:
-            told = ", ".join(f"{role} = column '{column}'" for role, column in {**found, **settings}.items())
-            note(f"Task: {name} ({told}), by the file's columns.")
+            note(f"Task: {name} ({_told({**found, **settings}, columns)}), by the file's columns.")
             return {"name": name, **found, **settings}
     if settings and able:
         name = next(iter(able))
@@ -255,6 +254,30 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
          "task: {name: classify, text: COLUMN, label: COLUMN}")
     )  # fmt: skip
     return None
+
+
+def _looked_up(spec: dict[str, Any], data: DataSettings | None) -> dict[str, Any]:
+    """What the recipe says of a task that it names; where that wants to look at the training file, with what it finds
+    there. A file that can't be read is left to who reads it whole.
+    """
+    if data is None or spec["name"] not in registry.names("tasks"):
+        return spec
+    task = cast(type[Task], registry.load("tasks", spec["name"]))
+    if not task.looks:
+        return spec
+    try:
+        columns, rows = sample.peek(data.train, lenient=True)
+    except DataError:
+        return spec
+    found = {key: value for key, value in (task.suits(columns, rows) or {}).items() if key not in spec}
+    if found:
+        note(f"Task: {spec['name']} ({_told(found, columns)}), by the file's columns.")
+    return {**spec, **found}
+
+
+def _told(settings: Mapping[str, Any], columns: Sequence[str]) -> str:
+    named = {key: f"column '{value}'" if value in columns else value for key, value in settings.items()}
+    return ", ".join(f"{key} = {value}" for key, value in named.items())
 
 
 def _raise(faults: list[Fault], read: Document, where: str) -> None:

@@ -35,6 +35,7 @@ from tunesmith.core.files import (
 )
 from tunesmith.core.notes import listening, note
 from tunesmith.core.panel import Result
+from tunesmith.core.part import Task
 from tunesmith.core.rows import each, take
 from tunesmith.data import sources
 from tunesmith.data.load import Splits
@@ -47,6 +48,7 @@ from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.report import page
 from tunesmith.serve import session
+from tunesmith.serve.folder import TOKENIZER
 from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
 from tunesmith.train import loop
 from tunesmith.train.log import Log, Watcher
@@ -84,12 +86,14 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         prepare.check_fit(recipe, splits)
         prepare.learn(recipe, splits)
         prepared = prepare.prepare(recipe, splits)
-        recipe = replace(recipe, data=sources.absolute(recipe.data))
+        recipe = replace(prepared.recipe, data=sources.absolute(recipe.data))
         with writing_folder(folder) as temporary:
             write_json(temporary / TASK, recipe.task.state())
             write_json(temporary / DATA, Result([], [*splits.panels, *examples.sample(prepared).panels()]).as_json())
             write_json(temporary / ENVIRONMENT, account.environment(recipe, splits))
             write_json(temporary / PROBE, _probe(recipe, splits))
+            if recipe.model.tokenizer is not None:
+                write_text(temporary / TOKENIZER, recipe.model.tokenizer)
             write_text(temporary / RECIPE, recipe.text())
         with _locked(folder):
             return _go_on(folder, prepared, splits, watch, notes)
@@ -142,6 +146,10 @@ def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -
             prepared.training, recipe.parts, prepared.batches, recipe.train, prepared.accelerator, outside
         )  # fmt: skip
     log.write("memory", step=prepared.training.step, peak_bytes=account.peak_memory())
+    if ended and splits.validation is not None and type(recipe.task).settle is not Task.settle:
+        found = predictor.predict(splits.validation)
+        recipe.task.settle(recipe.task.truths(each(splits.validation)), found.answers)
+        write_json(folder / TASK, recipe.task.state())
     return ended
 
 
@@ -190,7 +198,7 @@ def _probe(recipe: Recipe, splits: Splits) -> list[Row]:
     """Rows on which the trained, the saved and the merged model are compared: inputs alone."""
     rows = splits.validation or splits.test or splits.train
     roles = [column.role for column in recipe.task.columns() if not column.target]
-    return [{role: row[role] for role in roles} for row in take(rows, slice(0, PROBED))]
+    return [{role: row[role] for role in roles if role in row} for row in take(rows, slice(0, PROBED))]
 
 
 def new_folder(recipe: Recipe, out: str | Path | None) -> Path:

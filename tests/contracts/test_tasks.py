@@ -25,7 +25,7 @@ TASKS = registry.names("tasks")
 def backbones(task: str) -> list[str]:
     """The tiny backbones that a task suits: transformers has a model with its head, and the task does not refuse it."""
     part = cast(type[Task], registry.load("tasks", task))
-    known = getattr(builtin, "tiny_vision", dict)() if part.reads == "images" else builtin.tiny_configs()
+    known = builtin.tiny_vision() if part.reads == "images" else builtin.tiny_configs()
     return [
         f"builtin:{name}"
         for name, config in known.items()

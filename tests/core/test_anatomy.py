@@ -202,6 +202,28 @@ def test_the_output_layer_of_a_language_model_is_no_head() -> None:
     assert anatomy.head_parameters(classifier) == 32 * 3 + 3
 
 
+def test_what_starts_fresh_around_an_output_layer_is_a_head() -> None:
+    model = BertForMaskedLM(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))
+    around = [name for name in model.state_dict() if name.startswith("cls.predictions.")]
+    # The decoder is tied to the embeddings, which a file of the body holds; so the loose bias alone is no module's.
+    missing = [name for name in around if name != "cls.predictions.decoder.weight"]
+    assert anatomy.note_fresh(model, missing) == ["cls.predictions.transform"]
+    (path, module), *rest = anatomy.head(model).items()
+    assert (path, module, rest) == ("cls.predictions.transform", model.cls.predictions.transform, [])
+    assert anatomy.head_parameters(model) == 8 * 8 + 8 + 2 * 8
+    again = BertForMaskedLM(BertConfig.from_dict(model.config.to_dict()))
+    assert list(anatomy.head(again)) == ["cls.predictions.transform"]
+    # A file that holds it all leaves no trace of another's.
+    assert anatomy.note_fresh(again, []) == [] and anatomy.head(again) == {}
+    assert "fresh_head" not in again.config.to_dict()
+
+
+def test_a_head_that_is_fresh_as_a_whole_is_not_noted() -> None:
+    found = model("roberta")
+    assert anatomy.note_fresh(found, [name for name in found.state_dict() if name.startswith("classifier.")]) == []
+    assert list(anatomy.head(found)) == ["classifier"] and "fresh_head" not in found.config.to_dict()
+
+
 def test_word_embeddings_are_found_wherever_their_weight_is() -> None:
     assert list(anatomy.word_embeddings(model("tiny-bert"))) == ["bert.embeddings.word_embeddings"]
     assert list(anatomy.word_embeddings(model("tiny-t5"))) == [

@@ -133,6 +133,17 @@ def test_a_module_that_stands_in_several_places_is_replaced_in_all() -> None:
     assert made["first"] is wrapper and made["second"][0] is wrapper and wrapper.base is shared
 
 
+def test_modules_are_taken_out_at_any_depth_and_put_back() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    before = dict(model.named_modules())
+    with surgery.taken_out(model, ["0", "1.0"]):
+        assert list(dict(model.named_modules())) == ["", "1", "1.1"]
+    assert dict(model.named_modules()) == before
+    with pytest.raises(KeyError), surgery.taken_out(model, ["1.1"]):
+        raise KeyError
+    assert dict(model.named_modules()) == before
+
+
 def test_only_the_head_trains_in_a_frozen_backbone() -> None:
     made = toy.prepared({}).training.model
     surgery.freeze_backbone(made)

@@ -14,7 +14,15 @@ from tunesmith.data.opening import ending, inspect
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.csv", ".csv"), ("A.CSV.GZ", ".csv"), ("a.jsonl.gz", ".jsonl"), ("a.parquet.gz", ""), ("a.txt", ""), ("a", "")],
+    [
+        ("a.csv", ".csv"),
+        ("A.CSV.GZ", ".csv"),
+        ("a.jsonl.gz", ".jsonl"),
+        ("a.parquet.gz", ""),
+        ("a.txt.gz", ".txt"),
+        ("a.doc", ""),
+        ("a", ""),
+    ],
 )
 def test_ending(name: str, expected: str) -> None:
     assert ending(Path(name)) == expected
@@ -23,7 +31,7 @@ def test_ending(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "text\nx\n", r"ends in '\.txt'"),
+        ("a.doc", "text\nx\n", r"ends in '\.doc'"),
         ("a.csv", "", "is empty"),
         ("a.csv", "\n  \n", "is empty"),
         ("a.csv", b"\xef\xbb\xbf", "is empty"),

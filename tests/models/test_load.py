@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from tests import toy
+from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError
 from tunesmith.core.notes import listening
-from tunesmith.models.builtin import find, tiny_tokenizer
+from tunesmith.models.builtin import find, tiny_configs, tiny_tokenizer
 from tunesmith.models.load import Backbone, load, load_whole
 from tunesmith.models.settings import ModelSettings
 
@@ -110,6 +112,21 @@ def test_a_missing_head_is_made_fresh_and_a_missing_pooler_said(tmp_path: Path) 
         first, again = (split(loaded(str(folder), seed=4)) for _ in range(2))
     assert same(first[0], again[0]) and same(first[1], again[1])
     assert any("bert.pooler.dense.weight" in note and "started fresh" in note for note in notes)
+
+
+def test_a_language_models_head_that_a_file_lacks_is_said_once_and_kept_in_its_copies(tmp_path: Path) -> None:
+    BertModel(tiny_configs()["tiny-bert"], add_pooling_layer=False).save_pretrained(tmp_path / "body")
+    tiny_tokenizer().save_pretrained(tmp_path / "body")
+    settings, classes = ModelSettings(name=str(tmp_path / "body")), ("AutoModelForMaskedLM",)
+    with listening() as notes:
+        model = load(settings, classes, {}, 0).model
+    assert [note for note in notes if "cls.predictions.transform: started fresh. This is part of the head" in note]
+    assert list(anatomy.head(model)) == list(anatomy.head(copy.deepcopy(model))) == ["cls.predictions.transform"]
+    model.save_pretrained(tmp_path / "whole")
+    assert list(anatomy.head(load_whole(tmp_path / "whole", classes))) == ["cls.predictions.transform"]
+    # As a backbone the saved model brings all that it needs.
+    tiny_tokenizer().save_pretrained(tmp_path / "whole")
+    assert anatomy.head(load(ModelSettings(name=str(tmp_path / "whole")), classes, {}, 0).model) == {}
 
 
 def test_weights_are_float32_unless_told_otherwise(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_a_part_with_random_numbers_of_its_own_shifts_no_other(method: str, tmp_
                 "train": {"steps": 3, "precision": "float32", "device": "cpu", "learning_rate": 0.01},
             }
         )
-        splits: Any = type("Splits", (), {"train": toy.rows_for(recipe.task)})
+        splits: Any = type("Splits", (), {"train": toy.rows_for(recipe.task), "validation": None, "test": None})
         prepare.learn(recipe, splits)
         toyed = prepare.prepare(replace(recipe, regularizers=parts), splits)
         toy.train(toyed, tmp_path / str(len(parts)))

@@ -9,16 +9,20 @@ roles      what each of them is for: query, key, value, the way back from attent
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+from transformers import MODEL_MAPPING, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core.linear import features
+
+FRESH = "fresh_head"
+"""The key of a model's configuration that lists modules which its backbone's file has no weights for."""
 
 _NAMES = {
     "query": ("query", "query_proj", "q_proj", "q_lin", "q", "wq", "pos_query_proj", "pos_q_proj"),
@@ -40,19 +44,48 @@ def backbone(model: nn.Module) -> nn.Module:
 def head(model: nn.Module) -> dict[str, nn.Module]:
     """The modules with weights that stand beside the body: a classifier, a score layer.
 
-    The output layer of a language model is no head: it is pre-trained as the body is.
+    The output layer of a language model is no head: it is pre-trained as the body is. What stands around it is one only
+    where the backbone's file has no weights for it (`note_fresh`): its path is then longer than a name.
     """
-    body = backbone(model)
+    body, words = backbone(model), output_layer(model)
     if body is model:
-        return {}
-    words = output_layer(model)
-    return {
+        # T5's class for questions holds its body's modules itself, and beside them its head.
+        beside = {} if _is_bare(model) else dict(model.named_children())
+        return {name: module for name, module in beside.items() if type(module) is nn.Linear and module is not words}
+    found = {
         name: module
         for name, module in model.named_children()
         if module is not body
         and any(True for _ in module.parameters())
         and all(m is not words for m in module.modules())
     }
+    fresh = getattr(getattr(model, "config", None), FRESH, None) or ()
+    return found | {path: module for path, module in model.named_modules() if path in fresh and path not in found}
+
+
+def note_fresh(model: nn.Module, missing: Collection[str]) -> list[str]:
+    """Note, in the configuration and so for every copy of the model, what was started fresh in a head that is not fresh
+    as a whole: the modules all of whose weights are among the `missing` names. Returns their paths.
+    """
+    if hasattr(model.config, FRESH):
+        delattr(model.config, FRESH)
+    known = {module for one in (backbone(model), *head(model).values()) for module in one.modules()}
+    found: list[str] = []
+    for path, module in model.named_modules():
+        names = {f"{path}.{name}" for name in module.state_dict()}
+        if module not in known and names and names <= set(missing):
+            found.append(path)
+            known |= set(module.modules())
+    if found:
+        setattr(model.config, FRESH, found)
+    return found
+
+
+def _is_bare(model: nn.Module) -> bool:
+    """Whether this is no class of transformers with a head."""
+    config = getattr(model, "config", None)
+    bare = MODEL_MAPPING.get(type(config), ()) if isinstance(config, PreTrainedConfig) else type(model)
+    return type(model) in (bare if isinstance(bare, tuple | list) else (bare,))
 
 
 def output_layer(model: nn.Module) -> nn.Module | None:
@@ -63,6 +96,8 @@ def output_layer(model: nn.Module) -> nn.Module | None:
 
 def word_embeddings(model: nn.Module) -> dict[str, nn.Module]:
     """The modules that look up words, by path: one, or several that share their weight (T5's encoder and decoder)."""
+    if getattr(model, "main_input_name", "") == "pixel_values":
+        return {}
     words = getattr(model, "get_input_embeddings", lambda: None)()
     if words is None:
         return {}
@@ -241,11 +276,16 @@ def _calls(model: nn.Module, watched: Mapping[str, nn.Module]) -> list[tuple[str
 
 
 def _run(model: nn.Module) -> None:
-    """Run the backbone on two tokens, for nothing but what its modules do."""
+    """Run the backbone on two tokens, or on an image, for nothing but what its modules do."""
     body, device = backbone(model), device_of(model)
     accepted = inspect.signature(body.forward).parameters
     # No padding, about whose lack of a mask the model would warn; a mask is what models on "meta" can't read.
     padding = getattr(getattr(model, "config", None), "pad_token_id", None)
     ids = torch.full((1, 2), 1 if padding == 0 else 0, device=device)  # [batch, time]
+    given = {name: ids for name in ("input_ids", "decoder_input_ids") if name in accepted}
+    if "pixel_values" in accepted:
+        config: Any = body.config
+        side = getattr(config, "image_size", 64)
+        given["pixel_values"] = torch.zeros(1, config.num_channels, side, side).to(next(body.parameters()))
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-        body(**{name: ids for name in ("input_ids", "decoder_input_ids") if name in accepted})
+        body(**given)

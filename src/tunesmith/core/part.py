@@ -98,6 +98,8 @@ class Task(Part):
     """
     reads: ClassVar[Literal["text", "images"]] = "text"
     """What turns rows into numbers: the backbone's tokenizer, or its image processor."""
+    looks: ClassVar[bool] = False
+    """Whether what a recipe leaves unsaid is found by a look at the training file, even where the task is named."""
     untrained: ClassVar[str] = "untrained head"
     """What the model is before training: the name of that baseline."""
 
@@ -114,6 +116,11 @@ class Task(Part):
     def columns(self) -> list[Column]:
         """The columns that a row must have."""
         raise NotImplementedError
+
+    def meet(self, model: nn.Module) -> None:
+        """Learn from the backbone, loaded and not yet modified, what examples for it look like; one that does not fit
+        these settings raises RecipeError or ModelError. `state` holds what was learned.
+        """
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn from the training split what the head and the answers need: class names, a scale."""
@@ -133,7 +140,7 @@ class Task(Part):
         """Turn rows into examples of at most `limit` tokens; the key `cut` says whether a text was cut.
 
         Where an example trains, its key `seed` is set before `collate`: another one in every epoch, for what is drawn
-        anew. Where it is only measured there is none.
+        anew. Where it is only measured there is none. Where a user asks for the answers themselves, `asked` is True.
         """
         raise NotImplementedError
 
@@ -172,6 +179,9 @@ class Task(Part):
     def metrics(self, truths: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         """Every metric of this task; NaN where one is undefined on these rows."""
         raise NotImplementedError
+
+    def settle(self, truths: np.ndarray, answers: np.ndarray) -> None:
+        """Choose what is chosen on the validation split once training is over: a threshold. `state` holds it then."""
 
     def constant(self) -> tuple[str, Any] | None:
         """The best answer that looks at no input, as training taught it, and its name: the least that a model must

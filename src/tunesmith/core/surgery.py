@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tunesmith.core import anatomy
 from tunesmith.core.quantised import Quantised
@@ -125,6 +126,23 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def moves_statistics(model: nn.Module, trained: Collection[str]) -> bool:
+    """Whether training moves statistics of batches that the model keeps (its batch norms'): where every parameter
+    trains, as only a model that is saved whole takes them along.
+    """
+    kept = any(isinstance(module, _BatchNorm) for module in model.modules())
+    return kept and all(name in trained for name, _ in model.named_parameters())
+
+
+def train(model: nn.Module, trained: Collection[str]) -> None:
+    """Put the model into training; batch norms use their statistics and leave them, unless training moves them."""
+    model.train()
+    if not moves_statistics(model, trained):
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
 def count(model: nn.Module) -> tuple[int, int]:
     """Numbers of parameters: those that train, and all. Tied ones count once, quantised ones as if they were not."""
     parameters = list(model.parameters())
@@ -143,6 +161,20 @@ def switched_off(model: nn.Module) -> Iterator[None]:
     finally:
         for module, active in before.items():
             module.active = active
+
+
+@contextmanager
+def taken_out(model: nn.Module, paths: Iterable[str]) -> Iterator[None]:
+    """Inside the block the model is without the modules at these paths."""
+    places = [(model.get_submodule(path.rpartition(".")[0])._modules, path.rpartition(".")[2]) for path in paths]
+    modules = [(home, name, home[name]) for home, name in places]
+    for home, name, _ in modules:
+        home[name] = None
+    try:
+        yield
+    finally:
+        for home, name, module in modules:
+            home[name] = module
 
 
 @torch.no_grad()

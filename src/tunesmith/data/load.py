@@ -54,7 +54,8 @@ def load(settings: DataSettings, columns: Sequence[Column]) -> Splits:
     panels = overview.panels(splits)
     if repeated.rows or shared:
         panels.append(overview.repetitions(repeated, shared, leaks=settings.leaks))
-    if settings.near_duplicates:
+    # Of files that rows name only the bytes are compared, above.
+    if settings.near_duplicates and not any(column.path for column in columns):
         panels += near_panels(splits, inputs(columns))
     rows = {name: part.rows() for name, part in splits.items()}
     sources: dict[str, dict[str, str | int]] = {

@@ -16,7 +16,9 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     train: str
-    """A file of rows (.csv, .tsv, .jsonl, .json, .parquet, most of them also .gz), or a folder with `train.*` in it."""
+    """A file of rows (.csv, .tsv, .jsonl, .json, .parquet, most of them also .gz), a folder with `train.*` in it,
+    or one of images, with a folder a class.
+    """
     validation: float | str | None = 0.1
     """Rows that choose among models: a share split off the training file, a file, or null for none."""
     test: float | str | None = 0.1

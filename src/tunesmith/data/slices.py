@@ -33,7 +33,7 @@ class Slice:
         wanted = self.positions[:most]
         start = 0
         # Whole batches of the table, and rows taken from them: much faster than reading single rows.
-        for batch in batches(self.table.rows):
+        for batch in batches(self.table.contents):
             first, last = np.searchsorted(wanted, [start, start + len(batch)])
             if first == len(wanted):
                 return
@@ -50,7 +50,7 @@ class Slice:
 def whole(tables: Mapping[str, Table], columns: Sequence[Column], *, seed: int) -> dict[str, Slice]:
     """Every table as a slice that holds all of it."""
     return {
-        name: Slice(table, scan(table.rows, columns, seed=seed), np.arange(len(table.rows)))
+        name: Slice(table, scan(table.contents, columns, seed=seed), np.arange(len(table.rows)))
         for name, table in tables.items()
     }
 

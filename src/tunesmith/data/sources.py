@@ -7,28 +7,33 @@ from pathlib import Path
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import note
+from tunesmith.data import folders
 from tunesmith.data.opening import ENDINGS, ending
 from tunesmith.data.settings import DataSettings
 
 # Names by which the files of a folder are known.
-STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+STEMS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def resolve(settings: DataSettings) -> DataSettings:
     """Settings that name files where they named a folder; raise DataError if the folder has no training file.
 
     Validation and test files of the folder take the place of shares that the user did not set. A file named `train.csv`
-    alone never brings its neighbors along.
+    alone never brings its neighbors along. A folder of images counts as a file, and one that has folders of classes in
+    `train` as a folder of such files.
     """
     folder = Path(settings.train).expanduser()
     if not folder.is_dir():
         return settings
     found = {split: _only(folder, stems) for split, stems in STEMS.items()}
+    if found["train"] is None and folders.is_one(folder):
+        return settings
     if found["train"] is None:
         there = ", ".join(sorted(item.name for item in folder.iterdir())[:20]) or "nothing"
         raise DataError(
             f"The folder {folder} has no training file: there is {there}.",
-            hint=f"Name it train with one of {', '.join(ENDINGS)}, or give the path of a file.",
+            hint=f"Name it train with one of {', '.join(ENDINGS)}, or give the path of a file. Of images, put those of "
+            "each class into a folder of its own.",
         )
     changed: dict[str, float | str | None] = {"train": str(found["train"])}
     for split in ("validation", "test"):
@@ -67,8 +72,11 @@ def files_of(settings: DataSettings) -> dict[str, Path]:
 
 
 def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    """The one file of rows in `folder` with one of these names; raise DataError if there are several."""
+    """The one file of rows (or folder of classes) in `folder` with one of these names; raise DataError if there are
+    several.
+    """
     found = [item for item in sorted(folder.iterdir()) if _stem(item) in stems and item.is_file()]
+    found += [item for item in sorted(folder.iterdir()) if item.name.lower() in stems and folders.holds_classes(item)]
     if len(found) > 1:
         names = ", ".join(item.name for item in found)
         raise DataError(

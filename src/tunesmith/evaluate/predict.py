@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
@@ -21,7 +22,10 @@ from tunesmith.core.step import Step
 
 BATCH = 64
 POSITIONS = 64 * 512
-"""Most rows, and most positions, that go through the model at once; a longer row goes alone."""
+SCORES = 1 << 28
+"""Most rows, most positions, and most scores of words (positions times vocabulary) that go through the model at once; a
+longer row goes alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Predictor:
     """A model with all that it takes to answer rows.
 
     precision: the type of the matrix products (torch's autocast), float32 for none.
+    asked: whether somebody waits for the answers themselves, and not for what they are worth: every row is answered.
     """
 
     model: PreTrainedModel
@@ -36,6 +41,7 @@ class Predictor:
     task: Task
     limit: int
     precision: str = "float32"
+    asked: bool = False
 
     def predict(
         self, rows: Rows, *, out: Path | None = None, each: Callable[[dict[str, Any]], object] | None = None
@@ -68,12 +74,16 @@ class Predictor:
 
     def _window(self, rows: list[Row]) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
         examples = self.task.encode(rows, self.tokenizer, self.limit)
+        if self.asked:
+            examples = [{**example, "asked": True} for example in examples]
         sizes = np.array([self.task.size(example) for example in examples])
         device = anatomy.device_of(self.model)
         answers: list[Any] = [None] * len(rows)
         shown: list[dict[str, Any]] = [{} for _ in rows]
         loss = targets = 0.0
-        for places in portions(sizes):
+        words = anatomy.output_layer(self.model)
+        most = POSITIONS if words is None else min(POSITIONS, SCORES // len(cast(Tensor, words.weight)))
+        for places in portions(sizes, most):
             batch = self.task.collate([examples[place] for place in places], self.tokenizer).to(device)
             with self._autocast(device):
                 step = Step(self.model, self.task, batch)
@@ -90,12 +100,12 @@ class Predictor:
         return torch.autocast(device.type, dtype=dtype, enabled=self.precision != "float32")
 
 
-def portions(sizes: np.ndarray) -> Iterator[list[int]]:
-    """Places of rows by size, the largest first, in portions of at most BATCH rows and POSITIONS padded positions."""
+def portions(sizes: np.ndarray, most: int) -> Iterator[list[int]]:
+    """Places of rows by size, the largest first, in portions of at most BATCH rows and `most` padded positions."""
     portion: list[int] = []
     for place in np.argsort(-sizes, kind="stable").tolist():
         # The first is the largest: all are padded to it.
-        if portion and (len(portion) == BATCH or (len(portion) + 1) * sizes[portion[0]] > POSITIONS):
+        if portion and (len(portion) == BATCH or (len(portion) + 1) * sizes[portion[0]] > most):
             yield portion
             portion = []
         portion.append(place)

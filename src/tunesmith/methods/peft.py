@@ -88,7 +88,7 @@ class Peft(Method):
             )
         seed = int(torch.randint(2**31, (), generator=generator))
         surgery.freeze_backbone(model)
-        with _without_head(model):
+        with surgery.taken_out(model, anatomy.head(model)):
             before, words = _sums(model.parameters()), set(anatomy.word_embeddings(model))
             with _refused(f"peft can't put {self.type} into {type(model).__name__}"):
                 tuner = Tuner(_injected(model, self._config(), seed))
@@ -253,17 +253,6 @@ def _injected(model: nn.Module, config: Any, seed: int) -> Any:
             tuner = make(model, config, NAME)
     _peft().tuners.tuners_utils.cast_adapter_dtype(model, NAME)
     return tuner
-
-
-@contextmanager
-def _without_head(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model has no head, so that peft neither freezes nor wraps what is in it."""
-    heads = anatomy.head(model)
-    model._modules.update(dict.fromkeys(heads))
-    try:
-        yield
-    finally:
-        model._modules.update(heads)
 
 
 def _sums(weights: Iterable[nn.Parameter]) -> dict[nn.Parameter, float]:

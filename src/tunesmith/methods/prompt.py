@@ -17,7 +17,7 @@ from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.notes import note
 from tunesmith.core.part import Method
 from tunesmith.core.step import Training
-from tunesmith.methods.virtual_tokens import behind, holds_tokens, in_front, owners, takes
+from tunesmith.methods.virtual_tokens import behind, holds_tokens, in_front, own_rows, owners, takes
 
 COMMON = 5000
 """How many entries of a vocabulary, the first, count as its common words."""
@@ -175,6 +175,8 @@ class EncoderPrompt(surgery.Inserted):
         mask = arguments.get("attention_mask")
         mask = torch.ones_like(like) if mask is None else mask
         changed = behind({**arguments, "attention_mask": mask}, self.length)
+        if mask.dim() == 4:
+            changed["attention_mask"] = own_rows(changed["attention_mask"], self.length)
         count = torch.arange(self.length, device=like.device)
         prompt = (self.first + count).expand(*like.shape[:-1], -1)
         if embeddings is None:

@@ -50,14 +50,31 @@ def behind(arguments: dict[str, Any], count: int) -> dict[str, Any]:
     """The arguments for a text that `count` virtual tokens stand before: its mask lets it see them, and its positions
     begin after theirs, where masks and positions are given at all.
 
-    Raises ModelError for a mask that says of every pair of tokens who sees whom.
+    A mask that says of every pair of tokens who sees whom must be the kind that is added to scores ([batch, 1, time,
+    time]: 0, or far below), with no token that sees a later one; another raises ModelError.
     """
     changed = dict(arguments)
     mask, positions = arguments.get("attention_mask"), arguments.get("position_ids")
     if mask is not None:
-        if not isinstance(mask, Tensor) or mask.dim() > 3:
+        if not isinstance(mask, Tensor) or (mask.dim() > 3 and not _is_added(mask)):
             raise ModelError("Virtual tokens need an attention mask with one entry a token: [batch, time].")
-        changed["attention_mask"] = in_front(mask, count, 1)
+        changed["attention_mask"] = in_front(mask, count, 0 if mask.dim() == 4 else 1)
     if positions is not None:
         changed["position_ids"] = positions + count
     return changed
+
+
+def own_rows(mask: Tensor, count: int) -> Tensor:
+    """What `count` virtual tokens before a text see themselves, on top of a mask of pairs that `behind` made: those up
+    to them. [batch, 1, time, count + time] -> [batch, 1, count + time, count + time].
+    """
+    closed = torch.finfo(mask.dtype).min
+    rows = mask.new_full((*mask.shape[:-2], count, mask.shape[-1]), closed).triu(1)
+    return torch.cat([rows, mask], dim=-2)
+
+
+def _is_added(mask: Tensor) -> bool:
+    if mask.dim() != 4 or mask.shape[-1] != mask.shape[-2] or not mask.is_floating_point():
+        return False
+    later = torch.ones_like(mask, dtype=torch.bool).triu(1)
+    return bool((mask <= 0).all() and (mask[later] < 0).all())

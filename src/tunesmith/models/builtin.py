@@ -15,11 +15,14 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
+    ConvNextConfig,
     GPT2Config,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
+    ResNetConfig,
     T5Config,
+    ViTConfig,
 )
 
 from tunesmith.core.errors import MissingExtraError, ModelError, nearest
@@ -32,6 +35,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
 SPECIALS = ["<pad>", "<s>", "</s>"]
+MASK = "<mask>"
 VOCABULARY = 256 + len(SPECIALS)
 
 
@@ -53,16 +57,32 @@ def tiny_configs() -> dict[str, PreTrainedConfig]:
     }
 
 
+def tiny_vision() -> dict[str, PreTrainedConfig]:
+    """The tiny random backbones that see images of 32 pixels: blocks of attention, and of convolutions."""
+    wide: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+    stages: dict[str, Any] = {"num_stages": 2, "hidden_sizes": [16, 32], "depths": [1, 1]}
+    return {
+        "tiny-vit": ViTConfig(**wide, num_attention_heads=4, image_size=32, patch_size=8),
+        "tiny-convnext": ConvNextConfig(**stages, image_size=32, layer_scale_init_value=1.0),
+    }
+
+
+def tiny_batch_norms() -> dict[str, PreTrainedConfig]:
+    """The tiny random backbones whose norms keep statistics of batches, so that examples depend on each other."""
+    stages: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "image_size": 32}
+    return {"tiny-resnet": ResNetConfig(**stages, layer_type="basic")}
+
+
 def names() -> list[str]:
     """Every name that may follow `builtin:`."""
-    return [MINILM, *tiny_configs()]
+    return [MINILM, *tiny_configs(), *tiny_vision(), *tiny_batch_norms()]
 
 
 def find(name: str) -> Path | PreTrainedConfig:
     """The folder of a real built-in backbone, or the configuration of a tiny random one."""
     if name == MINILM:
         return _minilm()
-    configs = tiny_configs()
+    configs = {**tiny_configs(), **tiny_vision(), **tiny_batch_norms()}
     if name not in configs:
         raise ModelError(f"No built-in model is called '{name}'. {nearest(name, names())}")
     return configs[name]
@@ -70,7 +90,8 @@ def find(name: str) -> Path | PreTrainedConfig:
 
 def tiny_tokenizer(limit: int = 128) -> PreTrainedTokenizerFast:
     """One token a byte, made here: `<s> text </s>`, and for pairs `<s> text </s> pair </s>`."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # The sign of the byte 0xff, which no UTF-8 text holds, gives its place to the mask.
+    alphabet = [MASK if sign == "\xff" else sign for sign in sorted(pre_tokenizers.ByteLevel.alphabet())]
     vocabulary = {token: number for number, token in enumerate([*SPECIALS, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -85,6 +106,7 @@ def tiny_tokenizer(limit: int = 128) -> PreTrainedTokenizerFast:
         eos_token="</s>",
         cls_token="<s>",
         sep_token="</s>",
+        mask_token=MASK,
         model_max_length=limit,
     )
 

@@ -17,11 +17,11 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
-from tunesmith.core.errors import ModelError, UserError
+from tunesmith.core.errors import ModelError, RecipeError, UserError
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Reader
 from tunesmith.core.seeding import seed_of
-from tunesmith.models import builtin, identity, images, quantise, refuse
+from tunesmith.models import builtin, identity, images, origin, quantise, refuse, scratch, vocabulary
 from tunesmith.models.identity import Identity
 from tunesmith.models.settings import ModelSettings
 
@@ -55,20 +55,41 @@ def load(
     the classes knows, no tokenizer (or image processor), no token to pad with.
     """
     transformers.logging.disable_progress_bar()
-    source = _source(settings.name)
+    name, seen = settings.called, reads == "images"
+    source = origin.from_nothing(settings, reads) if settings.scratch else origin.source_of(name)
     if isinstance(source, PreTrainedConfig):
-        auto_class = class_for(source, auto_classes, settings.name).__name__
-        model = _random(source, auto_class, head, seed).to(getattr(torch, settings.dtype))
+        auto_class = class_for(source, auto_classes, name).__name__
+        body = seed_of(seed, "backbone") if settings.scratch else 0
+        model = _random(source, auto_class, head, seed, body).to(getattr(torch, settings.dtype))
         if settings.quantize is not None:
             kind = ModelSettings(quantize=settings.quantize, dtype=settings.dtype)
             model = _by_way_of_a_file(model, auto_class, kind)
-        tokenizer: Reader = builtin.tiny_tokenizer()
+        tokenizer = _reader_of(settings, source, reads)
     else:
         model = _pretrained(source, auto_classes, head, settings, seed)
         tokenizer = load_reader(source, reads)
-    if reads == "text":
-        _give_padding(model, tokenizer, settings.name)
-    return complete(model, tokenizer, identity.identify(model, tokenizer, settings.name))
+    if seen:
+        images.check_fit(model, tokenizer, name)
+    else:
+        _give_padding(model, tokenizer, name)
+    if isinstance(settings.add_tokens, list):
+        vocabulary.extend(model, tokenizer, settings.add_tokens, name)
+    return complete(model, tokenizer, identity.identify(model, tokenizer, name))
+
+
+def with_words(settings: ModelSettings, reads: str) -> ModelSettings:
+    """The settings with the words to add chosen and listed, so that they name the same vocabulary ever after.
+
+    Raises RecipeError where there is none to add, or the task reads images.
+    """
+    if settings.add_tokens is None:
+        return settings
+    if reads != "text":
+        raise RecipeError("model.add_tokens: the task reads images, not words.", hint="Leave it out.")
+    source = origin.source_of(settings.called)
+    tokenizer = load_tokenizer(source) if isinstance(source, str) else builtin.tiny_tokenizer()
+    words = vocabulary.choose(settings.add_tokens, tokenizer, settings.called)
+    return settings.model_copy(update={"add_tokens": words})
 
 
 def complete(model: PreTrainedModel, tokenizer: Reader, known: Identity) -> Backbone:
@@ -121,6 +142,11 @@ def class_for(config: PreTrainedConfig, auto_classes: tuple[str, ...], name: str
     for auto_class in auto_classes:
         found = getattr(transformers, auto_class)
         if type(config) in found._model_mapping:
+            if auto_class == "AutoModelForCausalLM" and _is_encoder(config):
+                raise ModelError(
+                    f"{name} is an encoder: every token sees those that follow it, so that it can't write text.",
+                    hint="Name a decoder or an encoder-decoder with --model, or use the task 'fill'.",
+                )
             return found
     raise ModelError(
         f"{name} is a {config.model_type} model, for which transformers has no {' and no '.join(auto_classes)}.",
@@ -128,29 +154,31 @@ def class_for(config: PreTrainedConfig, auto_classes: tuple[str, ...], name: str
     )
 
 
-def _source(name: str) -> str | PreTrainedConfig:
-    if name.startswith(builtin.PREFIX):
-        found = builtin.find(name.removeprefix(builtin.PREFIX))
-        return found if isinstance(found, PreTrainedConfig) else str(found)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        refuse.bad_folder(folder)
-        return str(folder)
-    if folder.is_file():
-        raise ModelError(f"The model {name} is a file.", hint="Give the folder that holds config.json and the weights.")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(
-            f"The model folder {name} does not exist.", hint="Give a folder, a hub name or builtin:minilm."
-        )
-    return name
+def _is_encoder(config: PreTrainedConfig) -> bool:
+    # BERT's kind has a class for writing too, for those that were trained as decoders.
+    fills, writes = transformers.AutoModelForMaskedLM, transformers.AutoModelForSeq2SeqLM
+    told = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
+    return type(config) in fills._model_mapping and type(config) not in writes._model_mapping and not told
 
 
-def _random(config: PreTrainedConfig, auto_class: str, head: Mapping[str, Any], seed: int) -> PreTrainedModel:
+def _reader_of(settings: ModelSettings, config: PreTrainedConfig, reads: str) -> Reader:
+    """The tokenizer or image processor of a model that is made from its configuration."""
+    if reads == "text" and settings.tokenizer is not None:
+        return scratch.reader(settings.tokenizer, config)
+    source = origin.source_of(settings.like or settings.called) if settings.family is None else config
+    if isinstance(source, str):
+        return load_reader(source, reads)
+    return images.processor_for(config) if reads == "images" else builtin.tiny_tokenizer()
+
+
+def _random(
+    config: PreTrainedConfig, auto_class: str, head: Mapping[str, Any], seed: int, body: int
+) -> PreTrainedModel:
     # The body of a tiny model must be the same in every run, as a real one is; only its head follows the run's seed.
     for name, value in head.items():
         setattr(config, name, value)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(body)
         model = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
         torch.manual_seed(seed_of(seed, "head"))
         for module in anatomy.head(model).values():
@@ -175,10 +203,15 @@ def _pretrained(
         torch.manual_seed(seed_of(seed, "head"))
         model, missing = _from_pretrained(source, auto_classes, settings, head)
     refuse.missing_blocks(source, model, missing)
-    fresh_heads = tuple(f"{name}." for name in anatomy.head(model))
-    body = [name for name in missing if not name.startswith(fresh_heads)]
+    if fresh := anatomy.note_fresh(model, missing):
+        note(
+            f"{settings.name} has no weights for {', '.join(fresh)}: started fresh. This is part of the head: it "
+            "trains under every method, and is saved with every delta."
+        )
+    started = tuple(f"{name}." for name in anatomy.head(model))
+    body = [name for name in missing if not name.startswith(started)]
     if body:
-        note(f"{source} has no weights for {', '.join(body)}: started fresh.")
+        note(f"{settings.name} has no weights for {', '.join(body)}: started fresh.")
     return model
 
 
@@ -192,10 +225,11 @@ def _from_pretrained(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **(head or {}))
         auto_class = class_for(config, auto_classes, source)
         quantised = quantise.loading(settings.quantize, config, auto_class.__name__)
+        renamed = _renamed(config, auto_class)
         # A head of another size in the file (a model tuned for another task) is made fresh, as the task needs it.
         model, info = auto_class.from_pretrained(
             source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=head is not None, trust_remote_code=False, **quantised,
+            ignore_mismatched_sizes=head is not None, trust_remote_code=False, key_mapping=renamed, **quantised,
         )  # fmt: skip
     except UserError:
         raise
@@ -203,6 +237,12 @@ def _from_pretrained(
         raise refuse.model_error(source, error) from error
     finally:
         transformers.logging.set_verbosity(quiet)
+    if renamed is not None:
+        # What renamed the file's tensors would do so backwards when the model is saved: plain transformers would then
+        # not find them.
+        model._weight_conversions = [
+            one for one in model._weight_conversions if not set(one.source_patterns) & set(renamed)
+        ]
     wrong = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {dtype}
     if quantised:
         quantise.settle(model)
@@ -216,6 +256,15 @@ def _from_pretrained(
         raise ModelError(f"The weights in {source} are incomplete: {missing} missing.")
     assert isinstance(model, PreTrainedModel)
     return model, sorted(info["missing_keys"])
+
+
+def _renamed(config: PreTrainedConfig, auto_class: Any) -> dict[str, str] | None:
+    """How tensors of a backbone's file are called in a class that names its body otherwise (Llama's for questions);
+    None where the names are the same.
+    """
+    plain = transformers.AutoModel._model_mapping.get(type(config), None)
+    theirs, ours = (getattr(one, "base_model_prefix", "") for one in (plain, auto_class._model_mapping[type(config)]))
+    return {rf"^{theirs}\.": f"{ours}."} if theirs and ours and theirs != ours else None
 
 
 def _give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

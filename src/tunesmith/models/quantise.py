@@ -74,8 +74,11 @@ def dequantise(model: PreTrainedModel) -> None:
 
 
 def _kept(model: nn.Module) -> list[str]:
-    words = anatomy.output_layer(model)
-    return [*anatomy.head(model), *(path for path, module in model.named_modules() if module is words)]
+    words, body = anatomy.output_layer(model), anatomy.backbone(model)
+    # All that stands beside the body, since the file may lack what a language model has around its output layer.
+    beside = [name for name, module in model.named_children() if body is not model and module is not body]
+    outside = {*anatomy.head(model), *beside}
+    return [*sorted(outside), *(path for path, module in model.named_modules() if module is words)]
 
 
 def _check_installed(kind: str) -> None:

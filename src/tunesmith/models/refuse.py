@@ -108,6 +108,14 @@ def tokenizer_error(source: str, error: Exception) -> ModelError:
     )
 
 
+def processor_error(source: str, error: Exception) -> ModelError:
+    """What to say of an image processor that its library refused, or that is not there."""
+    return ModelError(
+        f"The image processor of {source} can't be loaded: {_damaged_json(Path(source)) or _line(error)}.",
+        hint="Copy or download preprocessor_config.json, or save it anew: processor.save_pretrained(folder).",
+    )
+
+
 def model_error(source: str, error: Exception) -> ModelError:
     """What to say of a model that its library refused."""
     if "shape" in str(error).lower() or "size mismatch" in str(error):

@@ -47,6 +47,11 @@ def write(
             f"The backbone {base.name} is quantised: what was merged has no difference to it that could be kept.",
             hint="Leave --as-delta out.",
         )
+    if run.recipe.model.scratch:
+        raise ModelError(
+            f"The backbone {base.name} has random weights, which nobody else has: no difference to it is kept.",
+            hint="Leave --as-delta out.",
+        )
     batches = run.probe()
     expected = artifact.outputs(model, batches)
     with writing_folder(out) as temporary:

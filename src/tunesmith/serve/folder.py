@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,8 @@ from tunesmith.models.load import Backbone
 from tunesmith.recipe import DEFAULTS, Recipe, resolve
 
 MODEL, RECIPE, TASK, PROBE = "model", "recipe.yaml", "task.json", "probe.json"
+TOKENIZER = "tokenizer.json"
+"""The tokenizer that was trained for a model from scratch."""
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -27,7 +30,9 @@ def read_recipe(folder: Path) -> Recipe:
     state = read_json(folder / TASK)
     with reading(folder / TASK):
         recipe.task.restore(state)
-    return recipe
+    if recipe.model.vocabulary is None:
+        return recipe
+    return replace(recipe, model=recipe.model.with_tokenizer(json.dumps(read_json(folder / TOKENIZER))))
 
 
 def read_finished(folder: Path) -> Recipe:

@@ -80,7 +80,7 @@ class Session:
     def predictor(self) -> Predictor:
         """What answers rows."""
         backbone = self.current.backbone
-        return Predictor(backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit)
+        return Predictor(backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit, asked=True)
 
     def attach(self, name: str, folder: str | Path) -> None:
         """Attach another run of the same backbone, of any method and task, under a name; the one in use stays.
@@ -173,12 +173,12 @@ def _checked(rows: list[str | Mapping[str, Any]], columns: list[Column]) -> list
         found: Row = {}
         for column in columns:
             name = _key(column, values)
-            if name is None:
+            if name is None and not column.optional:
                 has = ", ".join(map(str, values)) or "nothing"
                 faults.append(f"row {number}: has no '{column.name or column.role}' (it has {has})")
                 continue
             try:
-                found[column.role] = column.parse(values[name])
+                found[column.role] = column.parse(None if name is None else values[name])
             except ValueError as error:
                 faults.append(f"row {number}, '{name}': {error}")
         checked.append(found)

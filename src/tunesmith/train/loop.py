@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from tunesmith.core import surgery
 from tunesmith.core.errors import DivergedError
 from tunesmith.core.notes import note
 from tunesmith.core.part import Part
@@ -83,7 +84,7 @@ def train(  # noqa: C901 - one page on purpose
         stream = part.batches(stream)
     log.restart()
     saved_at = time.perf_counter()
-    prepared.train()
+    surgery.train(model, training.trained)
     while training.step < training.total_steps and not training.stop:
         update = next(stream)
 
@@ -130,7 +131,7 @@ def train(  # noqa: C901 - one page on purpose
         if evaluating:
             with log.paused():
                 metrics = outside.evaluate()
-            prepared.train()
+            surgery.train(model, training.trained)
             if metrics:
                 log.write(
                     "evaluation", step=training.step, epoch=update.epoch, split="validation", metrics=dict(metrics)
