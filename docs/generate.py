@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from tunesmith.cli import app
 from tunesmith.core import registry
 from tunesmith.data.settings import DataSettings
+from tunesmith.explain import fields_of
 from tunesmith.models.settings import ModelSettings
 from tunesmith.train.settings import TrainSettings
 
@@ -109,8 +110,7 @@ def docstring(thing: Any) -> str:
 def settings_table(settings: type[BaseModel]) -> str:
     """One line a setting."""
     rows = [
-        [f"`{name}`", kind_of(field), default_of(field), field.description or ""]
-        for name, field in settings.model_fields.items()
+        [f"`{name}`", kind_of(field), default_of(field), field.description or ""] for name, field in fields_of(settings)
     ]
     return table(["setting", "type", "default", "what it says"], rows) if rows else "No settings."
 

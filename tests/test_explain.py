@@ -42,9 +42,9 @@ def test_a_recipe_is_told_hook_by_hook(tmp_path: Path) -> None:
     assert found.title == "classify with head_only on builtin:tiny-bert"
     assert [hook for hook, _, _ in found.steps] == list(STEPS)
     assert {hook: acting for hook, _, acting in found.steps} == {
-        "modify": "head_only",
-        "setup": "l2_sp, warmup_linear",
-        "batches": "-",
+        "modify": "head_only, supervised",
+        "setup": "supervised, l2_sp, warmup_linear",
+        "batches": "supervised",
         "loss": "supervised, l2_sp",
         "after_step": "warmup_linear",
         "after_eval": "early_stop",

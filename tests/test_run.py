@@ -239,4 +239,4 @@ def test_the_usual_name_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs.time, "strftime", lambda form: "20250102-030405")
     recipe = recipe_on(toy.write_csv(tmp_path / "rows.csv"), method="lora")
-    assert runs._new_folder(recipe, None) == Path("runs/rows-lora-20250102-030405")
+    assert runs.new_folder(recipe, None) == Path("runs/rows-lora-20250102-030405")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tunesmith import stages
 from tunesmith.core import registry
@@ -80,13 +81,25 @@ def of_settings(title: str, settings: type[BaseModel]) -> Explanation:
 
 
 def settings_of(settings: type[BaseModel]) -> list[Setting]:
-    """Every setting: name, type, default, sentence."""
+    """Every setting: name, type, default, sentence; those of a group under the group's name."""
     return [
         Setting(
             name, _type(info.annotation), "" if info.is_required() else repr(info.get_default()), info.description or ""
         )
-        for name, info in settings.model_fields.items()
+        for name, info in fields_of(settings)
     ]
+
+
+def fields_of(settings: type[BaseModel], before: str = "") -> list[tuple[str, FieldInfo]]:
+    """Settings by name, those of a group one by one: `sampling.beams`."""
+    found = []
+    for name, info in settings.model_fields.items():
+        group = info.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            found += fields_of(group, f"{before}{name}.")
+        else:
+            found.append((before + name, info))
+    return found
 
 
 def of_recipe(recipe: Recipe) -> Explanation:

@@ -245,8 +245,8 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
             note(f"Task: {name} ({_told({**found, **settings}, columns)}), by the file's columns.")
             return {"name": name, **found, **settings}
     if settings and able:
-        name = next(iter(able))
-        note(f"Task: {name}, the first that has the settings {', '.join(settings)}.")
+        name = min(able, key=lambda name: len(able[name].model_fields))
+        note(f"Task: {name}, the plainest that has the settings {', '.join(settings)}.")
         return {"name": name, **settings}
     sample.peek(data.train)
     faults.append(

@@ -27,6 +27,7 @@ from tunesmith.core.step import Batch
 from tunesmith.core.tokens import IGNORED
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.builtin import tiny_tokenizer
+from tunesmith.tasks import sequences
 from tunesmith.tasks.generate import Generate
 
 SHORT = {"max_new_tokens": 6}
@@ -136,6 +137,20 @@ def test_the_perplexity_of_a_text_does_not_depend_on_its_neighbours() -> None:
         assert alone[0, 2] == len(row["text"]) + 1  # every byte, and the end
         assert alone[0, 3:].tolist() == [len(row["text"].split()), len(row["text"])]
     assert [line["prediction"] for line in lines] == [None, None]
+
+
+def test_a_long_text_is_measured_a_few_parts_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": "oak " * 150}]
+    toyed = built("builtin:tiny-gpt2", format="text", rows=rows)
+    together, _ = answered(toyed, rows)
+    seen: list[int] = []
+    toyed.backbone.model.register_forward_pre_hook(
+        lambda _, __, given: seen.append(len(given["input_ids"])), with_kwargs=True
+    )
+    monkeypatch.setattr(sequences, "PARTS", 2)
+    apart, _ = answered(toyed, rows)
+    assert seen == [2, 2, 1] * 2  # for the answers, and for the loss
+    assert apart[0, 1] == pytest.approx(together[0, 1], rel=1e-6) and apart[0, 2] == together[0, 2]
 
 
 def test_which_rows_are_answered() -> None:

@@ -18,7 +18,7 @@ from tunesmith.core.panel import Panel, Table, Tokens
 from tunesmith.core.part import Task
 from tunesmith.core.rows import Bins, Rows, each
 from tunesmith.core.step import Batch, Step
-from tunesmith.core.tokens import IGNORED, token_losses
+from tunesmith.core.tokens import IGNORED
 from tunesmith.tasks import blocks, formats, lessons, packing, sequences, templates, text_scores
 from tunesmith.tasks.answering import Marks, Sampling, texts
 from tunesmith.tasks.lessons import Example, Talks, Tally
@@ -33,8 +33,8 @@ class Generate(Task):
     Formula: loss = -sum over t in R of log p(x_t | x_1 .. x_(t-1)); an encoder-decoder's also sees the whole source.
     perplexity = exp(loss / |R|).
     Symbols: x the tokens of an example as the chat template writes it; R the positions of the answers with the token
-    that ends each, or of all tokens (`loss: all`, and raw text). Shapes: logits [sequences, time, vocabulary]; targets
-    [sequences, time], what follows each position, IGNORED where nothing is learned.
+    that ends each, or of all tokens (`loss_on: all`, and raw text). Shapes: logits [sequences, time, vocabulary];
+    targets [sequences, time], what follows each position, IGNORED where nothing is learned.
     Paper: Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018, for raw text; Ouyang et
     al., "Training language models to follow instructions with human feedback", 2022, section 3, for answers. Their
     losses are means over a batch's tokens; ours is a mean over those of the whole update. Examples that are packed do
@@ -49,7 +49,7 @@ class Generate(Task):
 
     format: Literal["prompt_completion", "alpaca", "messages", "conversations", "text"] = "prompt_completion"
     """How rows are written; found by the file's columns where not given."""
-    roles: dict[str, str] = Field(default_factory=dict)
+    roles: dict[str, str] = Field({})
     """Which column of the file plays a role of the format; found among the usual names where not given."""
     template: templates.Choice = "auto"
     """How talks become text: the tokenizer's own chat template (`model`), ours (`plain`), or its own if it has one."""
@@ -216,7 +216,7 @@ class Generate(Task):
 
     def loss(self, step: Step) -> Tensor:
         """Summed cross-entropy of the positions that carry loss."""
-        return token_losses(step.outputs.logits, step.batch.fields["targets"]).sum()
+        return sequences.losses(step).sum()
 
     def decode(self, step: Step, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Of each row its answer (None where it was not asked for), loss in nats, positions that carry loss, words and

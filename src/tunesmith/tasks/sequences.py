@@ -23,6 +23,8 @@ from tunesmith.tasks.blocks import exponential
 from tunesmith.tasks.lessons import Example
 
 Examples = Sequence[Mapping[str, Any]]
+PARTS = 8
+"""Most sequences of one long text that are measured at once."""
 
 
 def of(example: Mapping[str, Any]) -> list[Example]:
@@ -88,6 +90,22 @@ def asked(examples: Examples) -> dict[str, Tensor]:
     }
 
 
+def losses(step: Step) -> Tensor:
+    """The summed loss of each sequence [sequences], in float32.
+
+    The parts of one long text go through the model a few at a time where they are only measured: their scores need not
+    fit in memory together.
+    """
+    targets = step.batch.fields["targets"]
+    if torch.is_grad_enabled() or len(step.batch.rows) > 1 or len(targets) <= PARTS:
+        return token_losses(step.outputs.logits, targets).sum(dim=-1)
+    found = []
+    for at in range(0, len(targets), PARTS):
+        inputs = {name: tensor[at : at + PARTS] for name, tensor in step.batch.inputs.items()}
+        found.append(token_losses(step.model(**inputs).logits, targets[at : at + PARTS]).sum(dim=-1))
+    return torch.cat(found)
+
+
 def sums(step: Step) -> np.ndarray:
     """Of each example, over its sequences: loss in nats, and positions that carry it [examples, 2]."""
     fields = step.batch.fields
@@ -95,8 +113,7 @@ def sums(step: Step) -> np.ndarray:
     if "targets" not in fields:
         return found
     targets, owners = fields["targets"], fields["owners"].cpu().numpy()
-    losses = token_losses(step.outputs.logits, targets)  # [sequences, time]
-    np.add.at(found[:, 0], owners, losses.double().sum(dim=-1).cpu().numpy())
+    np.add.at(found[:, 0], owners, losses(step).double().cpu().numpy())
     np.add.at(found[:, 1], owners, (targets != IGNORED).double().sum(dim=-1).cpu().numpy())
     return found
 
