@@ -40,7 +40,7 @@ demo: $(READY)  ## fine-tune a small model on the example data, into runs/demo
 	.venv/bin/tunesmith train recipes/demo.yaml --out runs/demo
 
 test: $(READY)  ## run the tests
-	$(PYTHON) -m pytest -q --durations=10 -n logical --dist loadscope
+	$(PYTHON) -m pytest -q --durations=10 -n logical --dist worksteal
 
 check: $(READY)  ## lint, format, types, layers, sizes and names
 	$(PYTHON) -m ruff check .

@@ -109,11 +109,26 @@ def fit(peer: Peer, rows: list[Row], values: dict[str, Any]) -> float:
             disable_tqdm=True,
             remove_unused_columns=False,
         )
-        features = [peer.features(row) for row in rows]
+        # Texts are encoded beforehand, images as they are needed: so do the examples of transformers.
+        features = Opened(rows, peer) if values["task"]["name"] == "classify_image" else [*map(peer.features, rows)]
         worker = Paired(peer.model, arguments, train_dataset=features, data_collator=lambda some: padded(some, peer))
         began = time.perf_counter()
         worker.train()
         return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Rows whose features are made when they are asked for."""
+
+    rows: list[Row]
+    peer: Peer
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> list[Feature]:
+        return self.peer.features(self.rows[place])
 
 
 def padded(rows: list[list[Feature]], peer: Peer) -> dict[str, torch.Tensor]:
