@@ -6,9 +6,11 @@ From tunesmith come only what makes a pair fair: the starting weights and the or
 from __future__ import annotations
 
 import json
+import re
+import string
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,8 +265,6 @@ def answer_span(prepared: Prepared, train: list[Row], task: dict[str, Any]) -> P
         return _best_span(row["context"], encoded(row), starts, ends)
 
     def score(peer: Peer, rows: list[Row]) -> dict[str, float]:
-        from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
-
         texts: list[str] = []
         for some, out in outputs(peer, rows, drop=("start_positions", "end_positions")):
             window = 0
@@ -274,11 +274,24 @@ def answer_span(prepared: Prepared, train: list[Row], task: dict[str, Any]) -> P
                 texts.append(best(rows[len(texts)], starts, ends))
                 window += len(windows)
         golds = [row["answers"]["text"] for row in rows]
-        exact = [max(compute_exact(gold, text) for gold in some) for some, text in zip(golds, texts, strict=True)]
-        f1 = [max(compute_f1(gold, text) for gold in some) for some, text in zip(golds, texts, strict=True)]
+        pairs = [([_plain(gold) for gold in some], _plain(text)) for some, text in zip(golds, texts, strict=True)]
+        exact = [max(gold == text for gold in some) for some, text in pairs]
+        f1 = [max(_shared(gold, text) for gold in some) for some, text in pairs]
         return {"exact_match": 100 * float(np.mean(exact)), "f1": 100 * float(np.mean(f1))}
 
     return Peer(model, tokenizer, features, score)
+
+
+def _plain(text: str) -> list[str]:
+    """The words that the SQuAD script compares: small letters, no punctuation, no articles."""
+    letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", letters).split()
+
+
+def _shared(gold: list[str], text: list[str]) -> float:
+    """F1 over words, as the SQuAD script counts it."""
+    common = sum((Counter(gold) & Counter(text)).values())
+    return 2 * common / (len(gold) + len(text)) if common else float(gold == text)
 
 
 def _best_span(context: str, found: Any, starts: Any, ends: Any) -> str:
