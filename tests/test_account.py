@@ -16,7 +16,8 @@ def write(folder: Path, *losses: float) -> None:
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ((2.0, 1.95), "hardly fell, from 2 to 1.95: train longer (train.epochs), or raise train.learning_rate"),
+        ((2.0, 1.95), "hardly changed, from 2 to 1.95: train longer (train.epochs), or raise train.learning_rate"),
+        ((5.566, 5.569), "hardly changed, from 5.57 to 5.57: train longer"),
         ((2.0, 3.5), "rose, from 2 to 3.5: lower train.learning_rate"),
         ((2.0, 1.0), ""),
         ((2.0,), ""),

@@ -12,6 +12,7 @@ from tests import toy
 from tunesmith import measure
 from tunesmith.core.errors import DataError, RecipeError, RunFolderError
 from tunesmith.core.files import read_json
+from tunesmith.core.notes import listening
 
 
 def figures(measured: dict[str, Any], split: str = "test") -> list[dict[str, Any]]:
@@ -25,6 +26,14 @@ def test_on_the_same_rows_the_figures_are_the_same(full_run: Path, tmp_path: Pat
     found = measure.again(full_run, data, ["task"])
     assert figures(found) == figures(read_json(full_run / "evaluation.json"))
     assert found["metric"] == "accuracy" and found["title"].endswith(f"measured on {data}")
+
+
+def test_rows_that_are_cut_are_told(full_run: Path, tmp_path: Path) -> None:
+    data = tmp_path / "test.jsonl"
+    data.write_text("\n".join(json.dumps({"text": text, "label": "yes"}) for text in ("short", "x" * 300)))
+    with listening() as notes:
+        measure.again(full_run, data, ["task"])
+    assert "1 of 2 test rows are longer than the limit and were cut." in notes
 
 
 def test_without_data_it_is_what_was_measured_at_the_end(full_run: Path) -> None:

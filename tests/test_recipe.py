@@ -119,6 +119,13 @@ def test_a_bare_file_is_a_recipe(tmp_path: Path) -> None:
     assert notes == ["Task: classify (text = column 'text', label = column 'label'), by the file's columns."]
 
 
+def test_a_format_is_told_as_a_format_and_not_as_a_column(tmp_path: Path) -> None:
+    (tmp_path / "talks.jsonl").write_text('{"messages": [{"role": "user", "content": "x"}]}\n', encoding="utf-8")
+    with listening() as notes:
+        from_source(tmp_path / "talks.jsonl", values={})
+    assert notes == ["Task: generate (format = messages), by the file's columns."]
+
+
 @pytest.mark.parametrize(
     ("header", "row", "word"),
     [

@@ -86,9 +86,9 @@ def peak_memory() -> int:
 
 
 def judge(folder: Path) -> None:
-    """Say when the training loss hardly fell, or rose: the rate or the length of the training is wrong."""
+    """Say when the training loss hardly changed, or rose: the rate or the length of the training is wrong."""
     losses = [line["loss"] for line in lines(folder / METRICS) if line["event"] == "step"]
     if len(losses) > 1 and losses[-1] > HARDLY * losses[0]:
-        change = "hardly fell" if losses[-1] <= losses[0] else "rose"
-        cure = "train longer (train.epochs), or raise" if losses[-1] <= losses[0] else "lower"
+        rose = HARDLY * losses[-1] > losses[0]
+        change, cure = ("rose", "lower") if rose else ("hardly changed", "train longer (train.epochs), or raise")
         warn(f"The training loss {change}, from {losses[0]:.3g} to {losses[-1]:.3g}: {cure} train.learning_rate.")

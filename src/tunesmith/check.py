@@ -84,12 +84,17 @@ def check(recipe: Recipe) -> Checked:
         "examples": len(prepared.batches.rows),
         "sampled": len(sample.examples),
         "cut": sample.cut,
-        "tokens_median": float(np.median(sample.sizes)),
-        "tokens_longest": int(sample.sizes.max()),
+        **_lengths(prepared, sample),
         "updates": prepared.training.total_steps,
         **_timed(prepared),
     }
     return Checked([*splits.panels, *sample.panels()], facts)
+
+
+def _lengths(prepared: prepare.Prepared, sample: examples.Sample) -> dict[str, float]:
+    if prepared.recipe.task.reads == "images":  # which have no tokens
+        return {}
+    return {"tokens_median": float(np.median(sample.sizes)), "tokens_longest": int(sample.sizes.max())}
 
 
 def _timed(prepared: prepare.Prepared) -> dict[str, float]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,14 @@ from tunesmith.core.column import Row
 from tunesmith.core.panel import Bars, Cell, Marked, Panel, Table
 from tunesmith.core.rows import take
 from tunesmith.prepare import Prepared
+from tunesmith.report.wording import shorten
 
 SAMPLED = 2000
 SHOWN = 3
+LENGTHS = 15
+"""Most bars of the chart of lengths."""
+CAPTION = 200
+"""Most characters of what is to be learned of a shown row."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Sample:
         task, tokenizer = self.prepared.recipe.task, self.prepared.backbone.tokenizer
         targets = [column.role for column in task.columns() if column.target]
         captions = [
-            ", ".join([_place(row), *(f"{role} = {row[role]}" for role in targets if role in row)])
+            ", ".join([_place(row), *(f"{role} = {_value(row[role])}" for role in targets if role in row)])
             for row in self.rows[:SHOWN]
         ]
         shown = [task.seen(example, tokenizer) for example in self.examples[:SHOWN]]
-        told = "Decoded from the token ids, special tokens too. Marked: positions that carry loss."
+        marked = any(any(one.loss) for sequences in shown for one in sequences)
+        loss = "Marked: positions that carry loss." if marked else "The loss is that of the whole example."
+        told = f"Decoded from the token ids, special tokens too. {loss}" if task.reads == "text" else ""
         return Marked("What the model sees", captions, shown, told)
 
     def _cuts(self) -> Table:
@@ -64,10 +70,12 @@ class Sample:
 
     def _lengths(self) -> Bars:
         sizes = self.sizes
-        counts, edges = np.histogram(sizes, bins=min(30, int(np.ptp(sizes)) + 1))
-        labels = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]
-        note = f"{len(sizes):,} training examples; {self.cut:,} of them are longer than the limit and are cut."
-        return Bars("Tokens of an example", labels, {"examples": [float(count) for count in counts]}, note=note)
+        width = int(np.ptp(sizes)) // LENGTHS + 1
+        edges = np.arange(sizes.min(), sizes.max() + width + 1, width)
+        counts, _ = np.histogram(sizes, bins=edges)
+        labels = [str(low) if width == 1 else f"{low} to {low + width - 1}" for low in edges[:-1]]
+        note = f"{len(sizes):,} sampled training examples; {self.cut:,} of them are longer than the limit and are cut."
+        return Bars("Tokens of an example", labels, {"examples": counts.tolist()}, note=note)
 
 
 def sample(prepared: Prepared) -> Sample:
@@ -81,3 +89,14 @@ def sample(prepared: Prepared) -> Sample:
 def _place(row: Row) -> str:
     first = row["members"][0] if "members" in row else row
     return f"line {first['line']}" if "line" in first else ""
+
+
+def _value(value: Any) -> str:
+    """What is to be learned of a row, as a caption has room for it: of spans their texts and places."""
+    if isinstance(value, list):
+        told = ", ".join(map(_value, value)) or "none"
+    elif isinstance(value, Mapping):
+        told = f"'{value['text']}'" + ("" if value["start"] is None else f" at {value['start']}")
+    else:
+        told = f"{value:g}" if isinstance(value, float) else str(value)
+    return shorten(told, CAPTION)

@@ -14,6 +14,7 @@ from tunesmith.core import registry
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import read_json
+from tunesmith.core.notes import note
 from tunesmith.core.part import Finished, Suite
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
@@ -33,6 +34,9 @@ def suites(recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predi
     """
     predictor = _predictor(backbone, recipe)
     found = {name: predictor.predict(rows, out=predictions / f"{name}.jsonl") for name, rows in splits.items()}
+    for name, predictions_of in found.items():
+        if predictions_of.cut:
+            note(f"{predictions_of.cut:,} of {len(splits[name]):,} {name} rows are longer than the limit and were cut.")
     fresh = _predictor(prepare.load_backbone(recipe), recipe)
     fresh.model.to(backbone.model.device)  # type: ignore[arg-type]
     finished = Finished(

@@ -15,12 +15,14 @@ from tunesmith.core.tokens import (
     IGNORED,
     around,
     batch_of,
+    code_points,
     encode_both_orders,
     encode_texts,
     filled,
     glues,
     pad,
     parts_batch,
+    texts_of,
     token_losses,
     unfit,
 )
@@ -208,3 +210,8 @@ def test_a_decoder_reads_the_last_token_of_the_text(backbone: str, pad_token: st
         states = model.base_model(input_ids=torch.tensor([examples[0]["input_ids"]])).last_hidden_state
         assert torch.allclose(whole, single, atol=1e-6)
         assert torch.allclose(model.score(states[0, -1]), whole[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "oak", "naïve – 🪑 chair", "a\0b", "\ud800 alone", "long " * 9])
+def test_texts_travel_as_numbers(text: str) -> None:
+    assert texts_of(code_points([text, "a longer text than it"])) == [text, "a longer text than it"]

@@ -17,9 +17,9 @@ from tests import toy
 from tunesmith.core import rows
 from tunesmith.core.tokens import pad
 from tunesmith.evaluate import predict
-from tunesmith.evaluate.predict import Predictor
+from tunesmith.evaluate.predict import Predictor, portions
 from tunesmith.prepare import Prepared
-from tunesmith.tasks.classify import cross_entropy
+from tunesmith.tasks.classes import cross_entropy
 
 
 def predictor(toyed: Prepared, precision: str = "float32") -> Predictor:
@@ -149,6 +149,66 @@ def test_rows_are_sorted_by_length_so_that_little_is_padded(monkeypatch: pytest.
     predictor(toyed).predict(toyed.batches.rows)
     hook.remove()
     assert shapes == sorted(shapes, reverse=True) and shapes[0] > shapes[-1]
+
+
+def test_portions_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = np.array([3, 9, 1, 4, 4])
+    # 9 alone, since two of it are 18 positions; then 4, 4, 3, all padded to 4: 12; a fourth would make it 16.
+    assert list(portions(sizes, 12)) == [[1], [3, 4, 0], [2]]
+    assert list(portions(sizes, 1000)) == [[1, 3, 4, 0, 2]]
+    # A row that is larger than a portion goes alone, and is not left out.
+    assert list(portions(sizes, 0)) == [[1], [3], [4], [0], [2]]
+    assert list(portions(sizes[:0], 12)) == []
+    monkeypatch.setattr(predict, "BATCH", 2)
+    assert list(portions(sizes, 12)) == [[1], [3, 4], [0, 2]]
+
+
+@pytest.mark.parametrize(("task", "most"), [("classify", 300), ("generate", 200)])
+def test_no_more_positions_at_once_than_fit(task: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    toyed = toy.prepared({"model": "builtin:tiny-gpt2", "task": task}, count=12)
+    words = toyed.training.model.config.vocab_size
+    # Classes are few; of a model that scores every word the scores count too.
+    monkeypatch.setattr(predict, "POSITIONS", 300)
+    monkeypatch.setattr(predict, "SCORES", 200 * words)
+    shapes: list[torch.Size] = []
+    hook = toyed.training.model.register_forward_pre_hook(
+        lambda module, args, inputs: shapes.append(inputs["input_ids"].shape), with_kwargs=True
+    )
+    monkeypatch.setattr(type(toyed.recipe.task), "decode", lambda self, step, tokenizer: _nothing(step))
+    predictor(toyed).predict(toy.rows_for(toyed.recipe.task, 12))
+    hook.remove()
+    assert all(shape.numel() <= most for shape in shapes) and max(shape[0] for shape in shapes) > 1
+    assert sum(shape[0] for shape in shapes) == 12
+
+
+def _nothing(step: Any) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    assert step.outputs.logits is not None
+    return np.zeros(len(step.batch.rows)), [{} for _ in step.batch.rows]
+
+
+def test_answers_that_are_objects_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BLOCK", 4)
+    monkeypatch.setattr(predict, "BATCH", 2)
+    # Rows of as many words each: their tuples of tags look like a table of texts.
+    given = [{"words": [toy.WORDS[n], toy.WORDS[n + 1]], "tags": ["O", ("O", "B-x")[n % 2]]} for n in range(7)]
+    toyed = toy.prepared({"task": "tag"}, rows=Dataset.from_list(given))
+    found = predictor(toyed).predict(toyed.batches.rows).answers
+    assert found.shape == (7,) and found.dtype == object
+    assert all(isinstance(one, tuple) and len(one) == 2 for one in found)
+    assert toyed.recipe.task.metrics(found, found)["accuracy"] == 1.0
+
+
+def test_answers_may_be_rows_of_objects_or_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "BATCH", 3)
+    task = {"name": "generate", "answered": 2, "sampling": {"max_new_tokens": 2}}
+    toyed = toy.prepared({"model": "builtin:tiny-gpt2", "task": task})
+    found = predictor(toyed).predict(toy.rows_for(toyed.recipe.task)).answers
+    # Said, loss, positions, words, bytes; two rows were asked.
+    assert found.shape == (8, 5) and found.dtype == object
+    assert sum(isinstance(said, str) for said in found[:, 0]) == 2 and sum(said is None for said in found[:, 0]) == 6
+    classes = toy.prepared({})
+    numbers = predictor(classes).predict(classes.batches.rows).answers
+    assert numbers.shape == (8,) and np.issubdtype(numbers.dtype, np.integer)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -18,12 +18,24 @@ from tunesmith.tasks.regress import Regress
 LABELS = ["a"] * 50 + ["b"] * 30
 
 
+class Bare(Classify):
+    """Classification that knows of no best constant answer."""
+
+    def constant(self) -> None:  # type: ignore[override]
+        """None."""
+
+
 def measured(
-    answers: np.ndarray, untrained: np.ndarray, splits: tuple[str, ...] = ("test",), labels: Any = None
+    answers: np.ndarray,
+    untrained: np.ndarray,
+    splits: tuple[str, ...] = ("test",),
+    labels: Any = None,
+    kind: type[Classify] = Classify,
+    shown: Callable[[int], dict[str, Any]] = lambda place: {"prediction": "x"},
 ) -> Result:
     labels = labels or LABELS
     if isinstance(labels[0], str):
-        task: Any = Classify()
+        task: Any = kind()
         task.learn({"label": label} for label in labels)
         rows = [{"text": f"text {n}", "label": label} for n, label in enumerate(labels)]
     else:
@@ -41,7 +53,7 @@ def measured(
             splits={name: Dataset.from_list(rows) for name in splits},
             predict=of(answers),
             untrained=of(untrained),
-            lines=lambda split, places: [{**rows[n], "prediction": "x", "scores": {}} for n in places],
+            lines=lambda split, places: [{**rows[n], **shown(n)} for n in places],
             seed=0,
         )
     )
@@ -80,6 +92,38 @@ def test_the_worst_mistakes_come_first() -> None:
     assert table.columns == ["text", "label", "prediction"] and len(table.rows) == SHOWN_MISTAKES
     assert [row[0] for row in table.rows[:2]] == ["text 79", "text 78"]
     assert not any("mistakes" in panel.title for panel in measured(truths, truths).panels)
+
+
+def test_a_task_without_a_best_constant_has_one_baseline() -> None:
+    truths = np.array([0] * 50 + [1] * 30)
+    result = measured(truths, 1 - truths, kind=Bare)
+    assert values(result, "accuracy") == {"model": 1.0, "untrained head": 0.0}
+
+
+def test_lists_and_mappings_are_shown_by_their_values() -> None:
+    def shown(place: int) -> dict[str, Any]:
+        spans = [{"type": "wood", "text": "oak", "confidence": 0.5}, {"type": "place", "text": "York", "at": [3, 4]}]
+        alone = {} if place else {"answers": ("a", 7)}
+        return {"entities": spans, "said": {"role": "user", "content": "hello"}, "empty": [], **alone}
+
+    truths = np.array([0] * 50 + [1] * 30)
+    answers = truths.copy()
+    answers[[0, 60]] = 1 - answers[[0, 60]]
+    table = measured(answers, truths, shown=shown).panels[-1]
+    assert isinstance(table, Table)
+    assert table.columns == ["text", "label", "entities", "said", "empty", "answers"]
+    # The second row's line has no answers.
+    told = ["wood oak 0.5, place York 3, 4", "user hello", ""]
+    assert table.rows == [["text 60", "b", *told, None], ["text 0", "a", *told, "a, 7"]]
+
+
+def test_long_lists_of_what_might_have_been_are_left_out() -> None:
+    truths = np.array([0] * 50 + [1] * 30)
+    line = {"prediction": "b", "scores": {"a": 0.1, "b": 0.9}, "candidates": [{"text": "a"}], "confidence": 0.9}
+    table = measured(1 - truths, truths, shown=lambda place: line).panels[-1]
+    assert isinstance(table, Table)
+    assert table.columns == ["text", "label", "prediction", "confidence"]
+    assert table.rows[0] == ["text 79", "b", "b", 0.9]
 
 
 def test_figures_that_are_not_defined_are_left_out() -> None:

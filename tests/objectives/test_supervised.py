@@ -203,6 +203,14 @@ def test_a_model_of_images_is_refused() -> None:
         Supervised(language_model=0.5).modify(pictures, torch.Generator())
 
 
+def test_packed_examples_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    packed = {"name": "generate", "pack": True, "answered": 0}
+    with pytest.raises(RecipeError, match="language_model does not go with"):
+        toy.train(decoder(task=packed, train={"steps": 1}), tmp_path / "packed")
+    assert toy.train(decoder("supervised", task=packed, train={"steps": 1}), tmp_path / "without")
+    assert toy.train(decoder(task={**packed, "pack": False}, train={"steps": 1}), tmp_path / "apart")
+
+
 def test_batches_that_are_no_plain_texts_are_refused() -> None:
     toyed = decoder()
     batch = batch_of(toyed, [0])

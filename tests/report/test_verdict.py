@@ -51,10 +51,16 @@ def test_overlapping_intervals_are_said() -> None:
     assert found is not None and "intervals overlap" in found.judgement
 
 
+def test_few_rows_tell_nothing_of_chance() -> None:
+    few, more = (judged(model(0.8, 0.8, 0.8), rival(0.5, 0.5, 0.5), rows=rows) for rows in (1, 10))
+    assert few is not None and few.judgement.endswith("the mean, but 1 test row can't rule out chance.")
+    assert more is not None and "beyond what chance explains" in more.judgement
+
+
 def test_no_better_in_either_direction() -> None:
     worse, tied = judged(model(0.7), rival(0.75)), judged(model(0.7), rival(0.7))
     error = judged(model(0.75), rival(0.7), higher=False)
-    for found in (worse, tied, error):
+    for found in (worse, tied, error, judged(model(1.0), rival(1.0 - 1e-12), rows=20)):
         assert found is not None and found.judgement == "That is no better than the best baseline, always the mean."
 
 

@@ -16,6 +16,7 @@ from tests import toy
 from tunesmith.core import registry, surgery
 from tunesmith.core.errors import ArtifactError, DataError, RunFolderError
 from tunesmith.core.files import write_json
+from tunesmith.core.notes import listening
 from tunesmith.core.part import Task
 from tunesmith.serve import session
 from tunesmith.serve.session import Session
@@ -100,6 +101,14 @@ def test_a_file_is_answered_row_by_row(loaded: Session, tmp_path: Path) -> None:
     assert [line["line"] for line in lines] == [1, 2, 3]
     expected = loaded.predict(TEXTS)
     assert [line["scores"] for line in lines] == [answer["scores"] for answer in expected]
+
+
+def test_rows_that_are_cut_are_told(loaded: Session, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps({"text": text}) for text in (*TEXTS, "x" * 300)))
+    with listening() as notes:
+        loaded.predict_file(data, None, print)
+    assert notes == ["1 of 4 rows are longer than the limit and were cut."]
 
 
 def plain(folder: Path) -> Callable[[list[str]], torch.Tensor]:

@@ -243,6 +243,12 @@ def test_columns_that_suit(cells: Row, suits: bool) -> None:
     assert found == (dict(zip(("question", "context", "answers"), cells, strict=True)) if suits else None)
 
 
+def test_a_wrong_row_among_others_is_a_fault_and_no_other_task() -> None:
+    names = ["question", "context", "answers"]
+    right, wrong = ({"question": "which", "context": CONTEXT, "answers": answer} for answer in ("oak", "pine"))
+    assert AnswerSpan.suits(names, [right, wrong, right]) and not AnswerSpan.suits(names, [right, wrong])
+
+
 @pytest.mark.parametrize("name", ["builtin:tiny-t5", "builtin:tiny-llama"])
 def test_every_backbone_has_a_head_that_trains(name: str) -> None:
     toyed = toy.prepared({"task": "answer_span", "model": name, "method": "head_only"})

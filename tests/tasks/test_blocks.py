@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.notes import listening
 from tunesmith.core.rows import each
+from tunesmith.core.tokens import specials
 from tunesmith.models.builtin import tiny_tokenizer
 from tunesmith.tasks import blocks
 
@@ -65,8 +66,12 @@ def bare(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def pieces_of(text: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
+    return blocks.parts([{"text": text}], tokenizer, limit)[0]
+
+
 def inner(piece: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    before, behind = blocks.around(tokenizer)
+    before, behind = specials(tokenizer)
     ids = list(piece["input_ids"])
     assert ids[: len(before)] == before and ids[len(ids) - len(behind) :] == behind
     assert len(piece["starts"]) == len(ids)
@@ -75,9 +80,9 @@ def inner(piece: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int
 
 
 def test_what_tokenizers_put_around_a_text() -> None:
-    assert blocks.around(byte_level()) == ([1], [2])
-    assert blocks.around(wordpiece()) == ([2], [3])
-    assert blocks.around(decoders()) == ([], [])
+    assert specials(byte_level()) == ([1], [2])
+    assert specials(wordpiece()) == ([2], [3])
+    assert specials(decoders()) == ([], [])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +91,7 @@ def test_pieces_put_together_are_the_tokens_of_the_whole_text(kind: Any, seed: i
     draw, tokenizer = random.Random(seed), kind()
     limit = draw.randint(3, 40)
     for text in texts(draw):
-        pieces = blocks.pieces(text, tokenizer, limit)
+        pieces = pieces_of(text, tokenizer, limit)
         assert list(chain.from_iterable(inner(piece, tokenizer) for piece in pieces)) == bare(text, tokenizer)
         assert all(len(piece["input_ids"]) <= limit for piece in pieces)
         assert all(len(piece["input_ids"]) == limit for piece in pieces[:-1])
@@ -145,7 +150,7 @@ def test_a_joined_text_by_hand() -> None:
     ],
 )
 def test_tokens_that_begin_a_word(kind: Any, text: str, expected: str) -> None:
-    (piece,) = blocks.pieces(text, kind(), 40)
+    (piece,) = pieces_of(text, kind(), 40)
     tokens = kind().convert_ids_to_tokens(inner(piece, kind()))
     starts = piece["starts"][1:-1]
     told = " ".join(f"{'|' if start else ''}{token}" for token, start in zip(tokens, starts, strict=True))
@@ -185,14 +190,14 @@ def test_rows_without_a_token_are_counted() -> None:
         DataError, match=r"none of the 2 rows of the training split holds a token \(the first is line 1\)"
     ):
         blocks.blocks(rows_of(blank, blank), wordpiece(), 8)
-    (piece,) = blocks.pieces(blank, wordpiece(), 8)
+    (piece,) = pieces_of(blank, wordpiece(), 8)
     assert piece["input_ids"] == [2, 3]
 
 
 def test_a_limit_without_room_is_refused() -> None:
     assert blocks.room(byte_level(), 3) == 1
     with pytest.raises(ModelError, match=r"A block of 2 tokens has no room for text: .* take 2"):
-        blocks.pieces("ab", byte_level(), 2)
+        pieces_of("ab", byte_level(), 2)
 
 
 def test_perplexities_by_hand() -> None:

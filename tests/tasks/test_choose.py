@@ -163,6 +163,11 @@ def test_columns_that_suit(row: Row, expected: dict[str, str] | None) -> None:
     assert Choose.suits(list(row), [row]) == expected
 
 
+def test_a_wrong_row_among_others_is_a_fault_and_no_other_task() -> None:
+    right, wrong = ({"question": "x", "choices": ["a", "b"], "label": label} for label in ("B", "C"))
+    assert Choose.suits(list(right), [right, wrong, right]) and not Choose.suits(list(right), [right, wrong])
+
+
 def test_a_sequence_a_choice() -> None:
     reader = tiny_tokenizer()
     row: Row = {"text": "q?", "choices": ["a", "bc"], "label": "0"}

@@ -135,6 +135,9 @@ def test_wrong_classes_are_told() -> None:
 )
 def test_columns_that_suit(row: Row, expected: dict[str, str] | None) -> None:
     assert ClassifyImage.suits(list(row), [row]) == expected
+    if expected:
+        wrong = {**row, next(iter(row)): ""}
+        assert ClassifyImage.suits(list(row), [row, wrong, row]) == expected
 
 
 def test_an_image_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tunesmith.core.panel import Bars, Points
 from tunesmith.core.step import Step
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import ranking
+from tunesmith.tasks import embed_ranking
 from tunesmith.tasks.embed import Embed
 
 
@@ -188,7 +188,7 @@ def test_metrics_of_matches() -> None:
     truths = task.truths([{"pair": text} for text in ("b", "d", "b")])
     assert truths.shape == (3, 2, 9) and (truths[0] == truths[2]).all()
     assert task.metrics(truths, truths) == {"mrr": 1.0, "recall_at_1": 1.0, "recall_at_10": 1.0}
-    key = [float(ranking.key_of(text)) for text in "bdb"]
+    key = [float(embed_ranking.key_of(text)) for text in "bdb"]
     # The second row's text is behind the first's; the third's is a copy of the first's.
     answers = np.array(
         [[[1, 0, key[0]], [1, 0, key[0]]], [[1, 0, key[1]], [0, 1, key[1]]], [[1, 0, key[2]], [1, 0, key[2]]]]

@@ -27,7 +27,7 @@ from tunesmith.core.step import Batch
 from tunesmith.core.tokens import IGNORED
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import sequences
+from tunesmith.tasks import generate_sequences as sequences
 from tunesmith.tasks.generate import Generate
 
 SHORT = {"max_new_tokens": 6}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tunesmith.tasks import span_answers, spans
+from tunesmith.core import tokens
+from tunesmith.tasks import span_answers
 
 CONTEXT = "red oak"
 CHARACTERS = [[0, 0], [0, 3], [3, 7], [0, 0]]  # [none] "red" " oak" [end]
@@ -18,7 +19,7 @@ def fields(windows: int = 1, owners: tuple[int, ...] = (0,)) -> dict[str, Any]:
     return {
         "characters": torch.tensor([CHARACTERS] * windows),
         "silence": torch.zeros(windows, dtype=torch.long),
-        "contexts": spans.code_points([CONTEXT] * (max(owners) + 1)),
+        "contexts": tokens.code_points([CONTEXT] * (max(owners) + 1)),
         "owners": torch.tensor(owners),
     }
 

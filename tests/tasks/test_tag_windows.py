@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.models.builtin import tiny_tokenizer
 from tunesmith.tasks.tag_windows import NO_WORD, Pieces, best_window, parts, pieces, speakers, unread, windows
-from tunesmith.tasks.tagged_words import words, written
+from tunesmith.tasks.tag_words import words, written
 
 SENTENCE = ["The", "oak", "desk", "isn't", "old", ",", "caf\u00e9"]
 TRAINED = ["The oak desk , the old oak desk isn't old", "the caf\u00e9 , the desk"]

@@ -397,6 +397,14 @@ def test_texts_that_were_cut_are_told_once(tmp_path: Path) -> None:
     ]
 
 
+def test_texts_that_were_cut_are_told_of_less_than_an_epoch_too(tmp_path: Path) -> None:
+    rows = Dataset.from_list([{"text": "x" * 300, "label": "ab"[n % 2]} for n in range(8)])
+    toyed = toy.prepared({"train": {"steps": 1, "batch_size": 4}}, rows=rows)
+    with listening() as notes:
+        toy.train(toyed, tmp_path)
+    assert "4 of 4 training examples are longer than the limit and were cut." in notes
+
+
 def test_losses_of_all_parts_are_added_and_logged_by_name(tmp_path: Path) -> None:
     toyed = toy.prepared({"regularizers": ["l2_sp"], "train": {"steps": 1, "micro_batch_size": 1}})
     toy.train(toyed, tmp_path)

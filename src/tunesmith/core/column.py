@@ -17,6 +17,7 @@ Storage = Literal["text", "texts", "number", "turns", "spans"]
 
 
 TEXT_NAMES = ("text", "sentence", "sentence1", "premise", "question", "content", "message", "review", "body")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 PAIR_NAMES = ("pair", "text2", "sentence2", "hypothesis", "text_b", "second")
 
 

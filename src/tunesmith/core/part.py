@@ -263,11 +263,14 @@ class Schedule(Part):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model answered: `answers` [rows, …], `confidences` [rows], `loss` a target (NaN without targets)."""
+    """What a model answered: `answers` [rows, …], `confidences` [rows], `loss` a target (NaN without targets), and of
+    how many rows something was `cut`.
+    """
 
     answers: np.ndarray
     confidences: np.ndarray
     loss: float
+    cut: int = 0
 
 
 @dataclass(frozen=True)

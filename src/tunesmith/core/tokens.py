@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
@@ -72,6 +73,13 @@ def glues(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.num_special_tokens_to_add(pair=True) <= single)
 
 
+def specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before and behind a single text: lists of ids."""
+    bare, whole = [tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True)]
+    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    return list(whole[:start]), list(whole[start + len(bare) :])
+
+
 def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int], list[int]]:
     """What stands before, between and after two texts on a tokenizer that glues: lists of ids.
 
@@ -79,9 +87,7 @@ def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int], li
     After: what the tokenizer puts there, or else the end-of-text token, unless it pads too: the classifiers of
     decoders read the last token that is not the padding's, and would pass it over.
     """
-    bare, whole = [tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True)]
-    start = next(place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
-    before, after = whole[:start], whole[start + len(bare) :]
+    before, after = specials(tokenizer)
     end = tokenizer.eos_token_id
     between = [end] if end is not None else tokenizer("\n", add_special_tokens=False)["input_ids"]
     if not between:
@@ -169,6 +175,20 @@ def parts_batch(
 def filled(lists: Sequence[Sequence[int]], width: int, fill: int) -> torch.Tensor:
     """Lists of numbers as one tensor [lists, width], padded on the right with `fill`."""
     return torch.tensor([[*one, *[fill] * (width - len(one))] for one in lists])
+
+
+def code_points(texts: Sequence[str]) -> torch.Tensor:
+    """Texts as numbers, so that a batch can carry them to where it is decoded: [texts, longest], padded with -1."""
+    found = torch.full((len(texts), max(map(len, texts), default=0)), -1, dtype=torch.int32)
+    for row, text in zip(found, texts, strict=True):
+        row[: len(text)] = torch.from_numpy(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.int32).copy())
+    return found
+
+
+def texts_of(points: torch.Tensor) -> list[str]:
+    """The texts of `code_points` [texts, longest]."""
+    rows = points.to(torch.int32).cpu().numpy()
+    return [row[row >= 0].tobytes().decode("utf-32-le", "surrogatepass") for row in rows]
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -72,6 +72,6 @@ def _named(names: Sequence[str], columns: Sequence[Column], faults: Faults) -> d
 
 def _mapping(role: str) -> str:
     return (
-        f"Name the column in the recipe (task: {{name: …, {role}: COLUMN}}) or with --set task.{role}=COLUMN. "
-        "If the columns listed are values, the file lacks its header line."
+        f"Name the column in the recipe (task: {{name: …, {role}: COLUMN}}) or with --set task.{role}=COLUMN; for a "
+        "finished run, rename it in the file. If the columns listed are values, the file lacks its header line."
     )

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from tunesmith.core.column import IMAGE_ENDINGS
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import note, warn
 from tunesmith.data.rows import Numbered, Source
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 NAMES = ["image", "label"]
 
 
@@ -40,7 +40,7 @@ def source(path: Path) -> Source:
     if empty:
         raise DataError(
             f"{path}: the folder of the class '{empty[0]}' holds no image ({len(empty)} such).",
-            hint=f"Put images into it ({', '.join(ENDINGS)}), or take it away.",
+            hint=f"Put images into it ({', '.join(IMAGE_ENDINGS)}), or take it away.",
         )
     return Source(NAMES if classes else NAMES[:1], _rows(images), "image")
 
@@ -62,7 +62,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS
+    return path.suffix.lower() in IMAGE_ENDINGS
 
 
 def _is_hidden(path: Path) -> bool:

@@ -59,7 +59,8 @@ def inspect(path: Path) -> None:
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(path, error) from error
     if not head.removeprefix(MARK.encode()).strip():
-        raise DataError(f"{path} is empty.", hint="It needs a header line and rows.")
+        header = "a header line and " if ending(path) in (".csv", ".tsv") else ""
+        raise DataError(f"{path} is empty.", hint=f"It needs {header}rows.")
     mismatch = _mismatch(ending(path), head)
     if mismatch:
         raise DataError(f"{path} is not what its ending says: it holds {mismatch}.")

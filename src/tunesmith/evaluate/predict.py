@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
-from tunesmith.core.column import Row
 from tunesmith.core.files import writing
 from tunesmith.core.part import Predictions, Task
 from tunesmith.core.rows import Rows, blocks
@@ -59,27 +58,28 @@ class Predictor:
     def _predict(self, rows: Rows, write: Callable[[dict[str, Any]], object] | None) -> Predictions:
         training = self.model.training
         self.model.eval()
-        answers, confidences, loss, targets = [], [], 0.0, 0.0
+        answers, confidences, loss, targets, cut = [], [], 0.0, 0.0, 0
         for window in blocks(rows):
-            found, shown, window_loss, window_targets = self._window(window)
+            examples = self.task.encode(window, self.tokenizer, self.limit)
+            found, shown, window_loss, window_targets = self._window(examples)
             answers.append(found)
             confidences += [line.get("confidence", float("nan")) for line in shown]
             loss, targets = loss + window_loss, targets + window_targets
+            cut += sum(bool(example.get("cut") or example.get("short")) for example in examples)
             if write is not None:
                 for row, line in zip(window, shown, strict=True):
                     write({**row, **line})
         self.model.train(training)
         mean = loss / targets if targets else float("nan")
-        return Predictions(np.concatenate(answers), np.array(confidences), mean)
+        return Predictions(np.concatenate(answers), np.array(confidences), mean, cut)
 
-    def _window(self, rows: list[Row]) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
-        examples = self.task.encode(rows, self.tokenizer, self.limit)
+    def _window(self, examples: list[dict[str, Any]]) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
         if self.asked:
             examples = [{**example, "asked": True} for example in examples]
         sizes = np.array([self.task.size(example) for example in examples])
         device = anatomy.device_of(self.model)
-        answers: list[Any] = [None] * len(rows)
-        shown: list[dict[str, Any]] = [{} for _ in rows]
+        answers: list[Any] = [None] * len(examples)
+        shown: list[dict[str, Any]] = [{} for _ in examples]
         loss = targets = 0.0
         words = anatomy.output_layer(self.model)
         most = POSITIONS if words is None else min(POSITIONS, SCORES // len(cast(Tensor, words.weight)))

@@ -52,9 +52,15 @@ class Supervised(Objective):
             _check(model)
 
     def setup(self, training: Training) -> None:
-        """Watch the backbone's last states."""
+        """Watch the backbone's last states. A task that packs raises RecipeError."""
         if not self.language_model:
             return
+        if getattr(training.task, "pack", False):
+            raise RecipeError(
+                "objective.language_model does not go with task.pack: in a row of several examples, the last word of "
+                "one would have to predict the first of the next.",
+                hint="Leave one of the two out; a task that writes text learns the language by its own loss.",
+            )
         self._model = training.model
         # Positions of virtual tokens are in these states, and are not in what the model gives.
         anatomy.backbone(training.model).register_forward_hook(self._catch)

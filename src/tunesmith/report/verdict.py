@@ -13,6 +13,8 @@ from tunesmith.report.wording import interval, listing, number, percent, words
 
 MODEL = "model"
 SPLITS = ("test", "validation")
+FEW = 10
+"""Fewer rows than these vary too little when they are drawn again: their intervals are too narrow."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,25 @@ def verdict(record: Record) -> Verdict | None:
         if (figure.name, figure.split) == (main.name, main.split) and figure.subject != MODEL:
             others.setdefault(figure.subject, figure)
     baselines = list(others.values())
-    judgement = _judgement(main, baselines, evaluation.higher_is_better)
+    judgement = _judgement(main, baselines, evaluation.higher_is_better, _rows(record, main.split))
     return Verdict(suite, main, baselines, _sentence(record, main, baselines), judgement)
 
 
 def on_rows(record: Record, split: str) -> str:
     """'on 210 test rows', or 'on the test rows' where their count is not known."""
+    rows = _rows(record, split)
+    return f"on the {split} rows" if rows is None else f"on {_counted(rows, split)}"
+
+
+def _rows(record: Record, split: str) -> int | None:
     data = (record.environment or {}).get("data")
     about = data.get(split) if isinstance(data, dict) else None
     rows = about.get("rows") if isinstance(about, dict) else None
-    if not isinstance(rows, int):
-        return f"on the {split} rows"
-    return f"on {number(rows)} {split} row{'' if rows == 1 else 's'}"
+    return rows if isinstance(rows, int) else None
+
+
+def _counted(rows: int, split: str) -> str:
+    return f"{number(rows)} {split} row{'' if rows == 1 else 's'}"
 
 
 def _main(evaluation: Evaluation) -> tuple[str, Figure] | None:
@@ -68,14 +77,17 @@ def _sentence(record: Record, main: Figure, baselines: list[Figure]) -> str:
     return f"The model's {words(main.name)} is {number(main.value)}{bounds} {on_rows(record, main.split)}{ending}"
 
 
-def _judgement(main: Figure, baselines: list[Figure], higher_is_better: bool) -> str:
+def _judgement(main: Figure, baselines: list[Figure], higher_is_better: bool, rows: int | None) -> str:
     if not baselines:
         return "No baseline was measured."
     sign = 1 if higher_is_better else -1
     best = max(baselines, key=lambda figure: sign * figure.value)
     name = f"the best baseline, {words(best.subject)}"
-    if sign * main.value <= sign * best.value:
+    # Nor is a difference one that the figures, as they are shown, don't have.
+    if sign * main.value <= sign * best.value or number(main.value) == number(best.value):
         return f"That is no better than {name}."
+    if rows is not None and rows < FEW:
+        return f"That is better than {name}, but {_counted(rows, main.split)} can't rule out chance."
     if not interval(main):
         return f"That is better than {name}."
     if _apart(main, best):

@@ -13,6 +13,7 @@ from tunesmith.core import anatomy
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, ModelError, RunFolderError, nearest, raise_faults
 from tunesmith.core.files import check_writable
+from tunesmith.core.notes import note
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.load import Backbone
@@ -135,7 +136,9 @@ class Session:
             if out.exists():
                 raise RunFolderError(f"{out} exists: it is not touched.", hint="Give another name with --out.")
         table = read(path, self.recipe.task.columns(), need_targets=False)
-        self.predictor.predict(table.rows, out=out, each=each)
+        cut = self.predictor.predict(table.rows, out=out, each=each).cut
+        if cut:
+            note(f"{cut:,} of {len(table.rows):,} rows are longer than the limit and were cut.")
         return len(table.rows)
 
     def merge(self, out: Path) -> float:

@@ -21,7 +21,7 @@ from tunesmith.core.panel import Panel, Tokens
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, blocks, take
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import span_rows, span_scores, spans
+from tunesmith.tasks import span_rows, span_scores, span_windows
 from tunesmith.tasks.span_answers import CONSIDERED, Found, answers_of, read, shown
 
 QUESTION_NAMES = ("question", "query")
@@ -47,8 +47,8 @@ class AnswerSpan(Task):
     with the greatest s_i + e_j over all windows, none where s_0 + e_0 - (s_i + e_j) > t.
     Symbols: s, e start and end logits, i and j the answer's first and last token, 0 the window's first token, where
     windows without the answer point, t the threshold, the best on the validation split. Shapes: logits [windows, time].
-    Paper: Devlin et al., "BERT", 2019, sections 4.2 and 4.3; metrics of Rajpurkar et al., 2016 and 2018. Padding is
-    left out of the softmax.
+    Paper: Devlin et al., "BERT", 2019, sections 4.2 and 4.3; metrics of Rajpurkar et al., "SQuAD", 2016, and "Know
+    What You Don't Know", 2018. We leave padding out of the softmax.
     """
 
     metric: ClassVar[str] = "f1"
@@ -80,17 +80,17 @@ class AnswerSpan(Task):
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-        """Columns named question, context and answers, whose answers stand in their contexts."""
+        """Columns named question, context and answers, whose answers stand in their contexts in most rows; the others
+        are faults of the file.
+        """
         lower = {name.lower(): name for name in names}
         wanted = {"question": QUESTION_NAMES, "context": CONTEXT_NAMES, "answers": ANSWER_NAMES}
         found = {role: next((lower[name] for name in likely if name in lower), None) for role, likely in wanted.items()}
         if None in found.values() or not rows:
             return None
-        try:
-            placed = [span_rows.placed(*(row.get(name or "") for name in found.values())) for row in rows]
-        except ValueError:
-            return None
-        return dict(found) if any(placed) else None
+        placed = [span_rows.placed(*(row.get(name or "") for name in found.values())) for row in rows]
+        good = [one for one in placed if one is not None]
+        return dict(found) if 2 * len(good) > len(rows) and any(good) else None
 
     def columns(self) -> list[Column]:
         """Question, context and answers."""
@@ -139,9 +139,9 @@ class AnswerSpan(Task):
             )
         shape = self._shape(limit)
         questions, contexts = [row["question"] for row in rows], [row["context"] for row in rows]
-        encoded = spans.encode(questions, contexts, tokenizer, shape.question)
+        encoded = span_windows.encode(questions, contexts, tokenizer, shape.question)
         classifier = tokenizer.cls_token_id
-        return [spans.example(row, one, shape, classifier) for row, one in zip(rows, encoded, strict=True)]
+        return [span_windows.example(row, one, shape, classifier) for row, one in zip(rows, encoded, strict=True)]
 
     def seen(self, example: Mapping[str, Any], tokenizer: Reader) -> list[Tokens]:
         """Every window, with the two tokens that it points at."""
@@ -166,7 +166,7 @@ class AnswerSpan(Task):
                 [part["characters"] + [[0, 0]] * (longest - len(part["characters"])) for part in parts]
             ),
             "silence": torch.tensor([part["silence"] for part in parts]),
-            "contexts": spans.code_points([example["context"] for example in examples]),
+            "contexts": tokens.code_points([example["context"] for example in examples]),
         }
         if "target" in parts[0]:
             fields["targets"] = torch.tensor([part["target"] for part in parts])
@@ -266,14 +266,14 @@ class AnswerSpan(Task):
             warn("task.no_answer is true, but every training question has an answer: the model can't learn it.")
         return bool(self.no_answer or silent)
 
-    def _shape(self, limit: int) -> spans.Shape:
+    def _shape(self, limit: int) -> span_windows.Shape:
         length = min(self.max_length or USUAL_LENGTH, limit)
         third = length // 3
         question = min(USUAL_QUESTION, third) if self.question_length is None else self.question_length
-        return spans.Shape(length, third if self.stride is None else self.stride, question)
+        return span_windows.Shape(length, third if self.stride is None else self.stride, question)
 
     def _without(self, rows: Rows, lost: list[int], left: bool) -> Rows:
-        first = spans.named(take(rows, [lost[0]])[0])
+        first = span_windows.named(take(rows, [lost[0]])[0])
         told = f"{len(lost):,} of {len(rows):,} training answers fit into no window, such as that of {first}"
         if not left:
             raise DataError(f"{told}: nothing is left to learn.", hint="Raise task.max_length or task.stride.")

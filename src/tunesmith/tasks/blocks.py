@@ -22,6 +22,7 @@ from tunesmith.core.encoded import keep
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.notes import warn
 from tunesmith.core.rows import Rows
+from tunesmith.core.tokens import specials
 
 AT_ONCE = 64
 """Documents that are encoded together."""
@@ -36,17 +37,9 @@ class Encoded:
     line: int = 0
 
 
-def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before and behind a single text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    at = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
-    return list(whole[:at]), list(whole[at + len(bare) :])
-
-
 def room(tokenizer: PreTrainedTokenizerBase, limit: int) -> int:
     """How many tokens of a text go into a block of `limit` tokens; none raises ModelError."""
-    before, behind = around(tokenizer)
+    before, behind = specials(tokenizer)
     left = limit - len(before) - len(behind)
     if left < 1:
         raise ModelError(
@@ -54,11 +47,6 @@ def room(tokenizer: PreTrainedTokenizerBase, limit: int) -> int:
             hint="Set task.max_length higher.",
         )
     return left
-
-
-def pieces(text: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
-    """One text as `parts` gives it."""
-    return parts([{"text": text}], tokenizer, limit)[0]
 
 
 def parts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[list[dict[str, Any]]]:
@@ -223,7 +211,7 @@ def _separator(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _dressed(found: Iterable[Encoded], tokenizer: PreTrainedTokenizerBase) -> Iterator[dict[str, Any]]:
     """Pieces with the special tokens of a single text round them, which begin no word."""
-    before, behind = around(tokenizer)
+    before, behind = specials(tokenizer)
     outside, beyond = [False] * len(before), [False] * len(behind)
     for one in found:
         ids, starts = [*before, *one.ids, *behind], [*outside, *one.starts, *beyond]

@@ -21,8 +21,8 @@ from tunesmith.core.panel import Bars, Panel, Tokens
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, blocks
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import choice_labels
-from tunesmith.tasks.choice_labels import FORMS, SHOWN, Form, choices, place_of
+from tunesmith.tasks import choose_labels
+from tunesmith.tasks.choose_labels import FORMS, SHOWN, Form, choices, place_of
 
 QUESTION_NAMES = ("question", "text", "prompt", "query", "stem", "sentence", "premise")
 CONTEXT_NAMES = ("context", "passage", "article", "paragraph", "story")
@@ -66,7 +66,9 @@ class Choose(Task):
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-        """A column named like choices that holds lists of texts, a question, and a label that names one of them."""
+        """A column named like choices that holds lists of texts, a question, and a label that names one of them in most
+        rows; the others are faults of the file.
+        """
         free = {name.lower(): name for name in names}
         found = {
             role: free.pop(next((name for name in likely if name in free), ""), None)
@@ -76,7 +78,7 @@ class Choose(Task):
         }  # fmt: skip
         if None in (found["choices"], found["label"], found["text"]) or not rows:
             return None
-        fits = any(all(choice_labels.fits(row, found, form) for row in rows) for form in FORMS)
+        fits = any(2 * sum(choose_labels.fits(row, found, form) for row in rows) > len(rows) for form in FORMS)
         return {role: name for role, name in found.items() if name} if fits else None
 
     def columns(self) -> list[Column]:
@@ -94,7 +96,7 @@ class Choose(Task):
         """Learn what form the labels have, and which position is right most often. Labels that fit no form, or two
         that disagree, raise DataError.
         """
-        self._form, places = choice_labels.learn(rows, self.form)
+        self._form, places = choose_labels.learn(rows, self.form)
         self._position = places.most_common(1)[0][0]
         if self.form is None:
             note(f"Labels are read as a choice's {self._form}.")
@@ -135,9 +137,8 @@ class Choose(Task):
         return [replace(part, name=f"choice {place}") for place, part in enumerate(parts)]
 
     def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """Padded ids [choices of all rows, time]; targets [batch]; codes of the choices' letters."""
-        letters = [[ord(letter) for letter in choice] for example in examples for choice in example["choices"]]
-        fields = {"letters": tokens.filled(letters, max(map(len, letters)), 0)}
+        """Padded ids [choices of all rows, time]; targets [batch]; the choices' texts."""
+        fields = {"texts": tokens.code_points([choice for example in examples for choice in example["choices"]])}
         if "target" in examples[0]:
             fields["targets"] = torch.tensor([example["target"] for example in examples])
         return tokens.parts_batch(examples, tokenizer, fields)
@@ -153,7 +154,7 @@ class Choose(Task):
     def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Numbers of choices [batch]; shown in the form of the training file's labels, with a share for each choice."""
         shares = _scores(step).softmax(dim=-1).cpu().numpy()  # [batch, most choices]
-        texts = ["".join(map(chr, filter(None, codes))) for codes in step.batch.fields["letters"].tolist()]
+        texts = tokens.texts_of(step.batch.fields["texts"])
         owners = step.batch.fields["owners"].cpu().numpy()
         rows = [np.flatnonzero(owners == row) for row in range(len(shares))]
         lines = [
@@ -168,7 +169,7 @@ class Choose(Task):
         for row in rows:
             place = place_of(row["label"], row["choices"], self._form)
             if place is None:
-                raise DataError(choice_labels.sentence(row, self._form), hint="The training file's labels are read so.")
+                raise DataError(choose_labels.sentence(row, self._form), hint="The training file's labels are read so.")
             places.append(place)
         return np.array(places, dtype=np.int64)
 

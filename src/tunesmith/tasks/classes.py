@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,16 @@ def weigh(
         if weight < 0:
             raise RecipeError(f"task.class_weights: the weight of '{name}' is {weight}; it must be at least 0.")
     return torch.tensor([float(setting.get(name, 1.0)) for name in names])
+
+
+def head(names: Sequence[str], *, several: bool = False) -> dict[str, Any]:
+    """Entries of a model's configuration: one output a class, with its name; `several` can be right at once."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": "multi_label_classification" if several else "single_label_classification",
+    }
 
 
 def unknown(name: str, names: Iterable[str]) -> DataError:

@@ -109,12 +109,7 @@ class Classify(Task):
 
     def head(self) -> dict[str, Any]:
         """One output a class, with the classes' names."""
-        return {
-            "num_labels": len(self._classes),
-            "id2label": dict(enumerate(self._classes)),
-            "label2id": {name: number for number, name in enumerate(self._classes)},
-            "problem_type": "multi_label_classification" if self.several else "single_label_classification",
-        }
+        return classes.head(self._classes, several=self.several)
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
         """Token ids of text and pair, and the number of the class (or a 0 or 1 a class)."""

@@ -20,12 +20,11 @@ from tunesmith.core.panel import Panel, Tokens
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, each
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import classes, pictures
-from tunesmith.tasks.augment import LARGEST, Change, changed
+from tunesmith.tasks import classes, image_files
+from tunesmith.tasks.image_changes import LARGEST, Change, changed
 
 IMAGE_NAMES = ("image", "path", "file", "image_path", "file_name", "filename", "picture", "photo")
 LABEL_NAMES = ("label", "class", "category", "target", "tag")
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 WHOLE = 0.98
 MUCH = 0.7
 """The shares of an image's area from which it counts as seen whole, and below which its loss is warned of."""
@@ -75,18 +74,19 @@ class ClassifyImage(Task):
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-        """A column named like an image whose values end as files of images do, and one named like a class."""
+        """A column named like an image whose values mostly end as files of images do, and one named like a class."""
         lower = {name.lower(): name for name in names}
         image = next((lower[name] for name in IMAGE_NAMES if name in lower), None)
         label = next((lower[name] for name in LABEL_NAMES if name in lower), None)
-        if image is None or label is None or not all(str(row.get(image)).lower().endswith(ENDINGS) for row in rows):
+        if image is None or label is None:
             return None
-        return {"image": image, "label": label}
+        files = sum(str(row.get(image)).lower().endswith(column.IMAGE_ENDINGS) for row in rows)
+        return {"image": image, "label": label} if 2 * files > len(rows) else None
 
     def columns(self) -> list[Column]:
         """Image and class."""
         return [
-            Column("image", self.image, IMAGE_NAMES, pictures.checked, path=True),
+            Column("image", self.image, IMAGE_NAMES, image_files.checked, path=True),
             Column("label", self.label, LABEL_NAMES, column.label, target=True, classes=True),
         ]
 
@@ -97,20 +97,15 @@ class ClassifyImage(Task):
 
     def head(self) -> dict[str, Any]:
         """One output a class, with the classes' names."""
-        return {
-            "num_labels": len(self._classes),
-            "id2label": dict(enumerate(self._classes)),
-            "label2id": {name: number for number, name in enumerate(self._classes)},
-            "problem_type": "single_label_classification",
-        }
+        return classes.head(self._classes)
 
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
         """The rows as they are, once it was said what becomes of the images: their size, what is converted, what is cut
         off. A processor that gives images of several sizes, which make no batch, raises ModelError.
         """
-        looks = {row["image"]: pictures.look(row["image"]) for row in each(rows)}
-        mode = pictures.MODES[pictures.channels_of(tokenizer)]
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in pictures.kinds(looks, mode).items())
+        looks = {row["image"]: image_files.look(row["image"]) for row in each(rows)}
+        mode = image_files.MODES[image_files.channels_of(tokenizer)]
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in image_files.kinds(looks, mode).items())
         if kinds:
             note(f"Images of the training split that are not {mode} are converted to it: {kinds}.")
         moving = [path for path, look in looks.items() if look.moving]
@@ -133,16 +128,16 @@ class ClassifyImage(Task):
 
     def seen(self, example: Mapping[str, Any], tokenizer: Reader) -> list[Tokens]:
         """The image's name and kind, and the size in which the model sees it."""
-        look = pictures.look(example["image"])
-        (height, width), share = pictures.let_through(tokenizer, look.width, look.height)
+        look = image_files.look(example["image"])
+        (height, width), share = image_files.let_through(tokenizer, look.width, look.height)
         told = [Path(example["image"]).name, f"{look.width} x {look.height} pixels, {look.mode}"]
         told.append(f"seen as {width} x {height}" + (f", {share:.0%} of its area" if share < WHOLE else ""))
         return [Tokens("image", told, [False] * len(told))]
 
     def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: BaseImageProcessor) -> Batch:
         """Pixels [batch, channels, height, width], changed where they train; targets [batch]."""
-        channels = pictures.channels_of(tokenizer)
-        images = [pictures.opened(example["image"], channels) for example in examples]
+        channels = image_files.channels_of(tokenizer)
+        images = [image_files.opened(example["image"], channels) for example in examples]
         images = [
             changed(image, self.augment, example["seed"]) if "seed" in example else image
             for image, example in zip(images, examples, strict=True)
@@ -213,14 +208,14 @@ class ClassifyImage(Task):
         self._weights = classes.weigh(self.class_weights, self._classes, self._shares)
 
 
-def _say_cuts(looks: Mapping[str, pictures.Look], processor: Reader) -> None:
+def _say_cuts(looks: Mapping[str, image_files.Look], processor: Reader) -> None:
     """Say to what size images are brought and how many lose an edge; several sizes raise ModelError."""
     tried: dict[float, tuple[tuple[int, int], float]] = {}
     shares = {}
     for path, look in looks.items():
         form = round(look.width / look.height, 2)
         if form not in tried:
-            tried[form] = pictures.let_through(processor, look.width, look.height)
+            tried[form] = image_files.let_through(processor, look.width, look.height)
         shares[path] = tried[form][1]
     sizes = sorted({size for size, _ in tried.values()})
     if len(sizes) > 1:

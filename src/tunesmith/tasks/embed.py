@@ -21,7 +21,7 @@ from tunesmith.core.panel import Bars, Panel, Points, Tokens
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import ranking, sentence_vectors
+from tunesmith.tasks import embed_ranking, embed_vectors
 
 TEXT_NAMES = ("anchor", "query", *column.TEXT_NAMES)
 PAIR_NAMES = ("positive", *column.PAIR_NAMES)
@@ -40,7 +40,8 @@ class Embed(Task):
     Symbols: u, v the vectors of a row's two texts, each pooled from the last states of its tokens, y their score, low
     and high the scores that mean 0 and 1, T the temperature. Shapes: u, v [batch, hidden].
     Paper: Reimers and Gurevych, "Sentence-BERT", 2019; in_batch: Henderson et al., "Efficient Natural Language Response
-    Suggestion for Smart Reply", 2017. Texts that are a row's own stand for no wrong answer elsewhere in the batch.
+    Suggestion for Smart Reply", 2017, whose scores are dot products and not cosines over T. Copies of a row's own
+    texts elsewhere in the batch are no wrong answers for it.
     """
 
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForTextEncoding", "AutoModel")
@@ -56,7 +57,7 @@ class Embed(Task):
     """Column of a text that is near to neither, for the goal `in_batch`; rows may leave it empty."""
     goal: Literal["cosine", "in_batch"] = "cosine"
     """What is learned: `cosine` the scores of pairs, `in_batch` to find the second text among those of the batch."""
-    pooling: sentence_vectors.Pooling = "mean"
+    pooling: embed_vectors.Pooling = "mean"
     """Which states of a text's tokens are its vector: the mean, the first (BERT's [CLS]), the last (decoders)."""
     normalise: bool = True
     """Whether vectors that are given have length 1."""
@@ -72,7 +73,7 @@ class Embed(Task):
     _lowest: float = PrivateAttr(default=0.0)
     _highest: float = PrivateAttr(default=1.0)
     _length: int = PrivateAttr(default=USUAL_LENGTH)
-    _ranked: ranking.Ranked = PrivateAttr(default_factory=ranking.Ranked)
+    _ranked: embed_ranking.Ranked = PrivateAttr(default_factory=embed_ranking.Ranked)
 
     @model_validator(mode="after")
     def _fits_its_goal(self) -> Embed:
@@ -121,7 +122,7 @@ class Embed(Task):
             if not row.get("pair"):
                 faults.append(f"line {row.get('line', number)}: has no second text")
             elif self.couples:
-                pairs[ranking.key_of(row["pair"])] += 1
+                pairs[embed_ranking.key_of(row["pair"])] += 1
             else:
                 low, high = min(low, row["score"]), max(high, row["score"])
         raise_faults(DataError, "These rows can't be trained on:", faults, hint="Every row needs two texts.")
@@ -142,7 +143,7 @@ class Embed(Task):
         encoded = iter(tokens.encode_texts(flat, tokenizer, self._most(limit)))
         examples = []
         for row, texts in zip(rows, given, strict=True):
-            parts = [{**next(encoded), "kind": kind, "key": ranking.key_of(text)} for kind, text in texts]
+            parts = [{**next(encoded), "kind": kind, "key": embed_ranking.key_of(text)} for kind, text in texts]
             example = {"parts": parts, "cut": any(part["cut"] for part in parts)}
             if row.get("pair") and (self.couples or "score" in row):
                 example["target"] = 1.0 if self.couples else (row["score"] - self._lowest) / self._width
@@ -174,12 +175,12 @@ class Embed(Task):
         vectors, fields = functional.normalize(self._vectors(step), dim=-1), step.batch.fields
         first, second, third = (vectors[fields["kind"] == kind] for kind in range(3))
         if not self.couples:
-            return sentence_vectors.squared_error((first * second).sum(dim=-1), fields["targets"])
+            return embed_vectors.squared_error((first * second).sum(dim=-1), fields["targets"])
         keys = [fields["key"][fields["kind"] == kind] for kind in range(3)]
         others = torch.cat(keys[1:])
         banned = (others == keys[0][:, None]) | (others == keys[1][:, None])  # [batch, candidates]
         banned[:, : len(first)].fill_diagonal_(False)
-        return sentence_vectors.in_batch_loss(first, torch.cat([second, third]), self.temperature, banned)
+        return embed_vectors.in_batch_loss(first, torch.cat([second, third]), self.temperature, banned)
 
     def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Cosines [batch] (NaN without a second text); with the goal `in_batch` the two vectors and the key of the
@@ -192,9 +193,9 @@ class Embed(Task):
         both = np.full((int(owners.max()) + 1, 2, shown.shape[1] + 1), np.nan)
         for kind in (0, 1):
             both[owners[kinds == kind], kind] = np.column_stack([shown, keys])[kinds == kind]
-        cosines = sentence_vectors.cosines(both[:, 0, :-1], both[:, 1, :-1])
+        cosines = embed_vectors.cosines(both[:, 0, :-1], both[:, 1, :-1])
         lines = [
-            {"prediction": sentence_vectors.shown(cosine, vector)}
+            {"prediction": embed_vectors.shown(cosine, vector)}
             for cosine, vector in zip(cosines, both[:, 0, :-1], strict=True)
         ]
         return (both if self.couples else cosines), lines
@@ -208,8 +209,8 @@ class Embed(Task):
             if not row.get("pair"):
                 raise DataError("has no second text.", hint="Every row needs two texts to be measured.")
             if self.couples:
-                key = ranking.key_of(row["pair"])
-                found.append([[*ranking.ideal(key), key]] * 2)
+                key = embed_ranking.key_of(row["pair"])
+                found.append([[*embed_ranking.ideal(key), key]] * 2)
             else:
                 found.append(row["score"])
         return np.array(found, dtype=np.float64)
@@ -219,7 +220,7 @@ class Embed(Task):
         among all of the split, and how often it is first, or among the first ten.
         """
         if self.couples:
-            return ranking.metrics(self._ranked.of(truths, answers))
+            return embed_ranking.metrics(self._ranked.of(truths, answers))
         return {"spearman": agreement.spearman(truths, answers), "pearson": agreement.pearson(truths, answers)}
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
@@ -245,7 +246,7 @@ class Embed(Task):
     def companions(self, model: nn.Module) -> dict[str, Any]:
         """What sentence-transformers reads: which states are pooled, how long texts may be."""
         hidden = int(cast(PreTrainedModel, model).config.hidden_size)
-        return sentence_vectors.companions(hidden, self.pooling, self.normalise, self._length)
+        return embed_vectors.companions(hidden, self.pooling, self.normalise, self._length)
 
     def state(self) -> dict[str, Any]:
         """The scale of the scores, and how many tokens a text may have."""
@@ -265,7 +266,7 @@ class Embed(Task):
 
     def _vectors(self, step: Step) -> Tensor:
         """The vector of every text [texts, hidden]."""
-        return sentence_vectors.pool(step.outputs.last_hidden_state, step.batch.inputs["attention_mask"], self.pooling)
+        return embed_vectors.pool(step.outputs.last_hidden_state, step.batch.inputs["attention_mask"], self.pooling)
 
     def _scale(self, low: float, high: float) -> None:
         """Settle which scores mean 0 and 1. Scores beyond those of the recipe raise DataError."""

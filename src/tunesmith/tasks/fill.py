@@ -22,7 +22,7 @@ from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, each
 from tunesmith.core.step import Batch, Step
 from tunesmith.core.tokens import IGNORED
-from tunesmith.tasks import blocks, masks
+from tunesmith.tasks import blocks, fill_masks
 
 USUAL_LENGTH = 512
 CANDIDATES = 5
@@ -102,7 +102,7 @@ class Fill(Task):
         """Every part with its disguises as in training, and the positions that were chosen."""
         shown = []
         for part in example["parts"]:
-            ids, labels, _ = self._hidden(part, tokenizer, masks.fixed(part["input_ids"]), disguised=True)
+            ids, labels, _ = self._hidden(part, tokenizer, fill_masks.fixed(part["input_ids"]), disguised=True)
             shown.append(Tokens("input", tokenizer.convert_ids_to_tokens(ids), [label != IGNORED for label in labels]))
         return shown
 
@@ -118,7 +118,7 @@ class Fill(Task):
             asks = example.get("asked", False) and any(mask in part["input_ids"] for part in example["parts"])
             drawn = []
             for number, part in enumerate(example["parts"]):
-                draw = masks.fixed(part["input_ids"]) if seed is None else np.random.default_rng([seed, number])
+                draw = fill_masks.fixed(part["input_ids"]) if seed is None else np.random.default_rng([seed, number])
                 drawn.append(self._hidden(part, tokenizer, draw, disguised=seed is not None, none=asks))
             shown.append({**example, "parts": [{"input_ids": ids} for ids, _, _ in drawn]})
             hidden += drawn
@@ -199,11 +199,11 @@ class Fill(Task):
     ) -> tuple[list[int], list[int], int]:
         """A part's tokens with words hidden [time], what was there [time] (IGNORED elsewhere), and how many words."""
         ids, special = list(part["input_ids"]), frozenset(tokenizer.all_special_ids)
-        words = [] if none else masks.words_of(ids, part["starts"], special)
+        words = [] if none else fill_masks.words_of(ids, part["starts"], special)
         units = words if self.whole_words else [[position] for word in words for position in word]
         labels = [IGNORED] * len(ids)
-        chosen = masks.choose(units, self.share, draw)
-        vocabulary = masks.Vocabulary(_mask(tokenizer), len(tokenizer), special)
+        chosen = fill_masks.choose(units, self.share, draw)
+        vocabulary = fill_masks.Vocabulary(_mask(tokenizer), len(tokenizer), special)
         for position in (position for unit in chosen for position in unit):
             labels[position] = ids[position]
             ids[position] = vocabulary.disguise(ids[position], draw) if disguised else vocabulary.mask

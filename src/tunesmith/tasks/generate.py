@@ -19,9 +19,14 @@ from tunesmith.core.part import Task
 from tunesmith.core.rows import Bins, Rows, each
 from tunesmith.core.step import Batch, Step
 from tunesmith.core.tokens import IGNORED
-from tunesmith.tasks import blocks, formats, lessons, packing, sequences, templates, text_scores
-from tunesmith.tasks.answering import Marks, Sampling, texts
-from tunesmith.tasks.lessons import Example, Talks, Tally
+from tunesmith.tasks import blocks, generate_scores
+from tunesmith.tasks import generate_formats as formats
+from tunesmith.tasks import generate_lessons as lessons
+from tunesmith.tasks import generate_packing as packing
+from tunesmith.tasks import generate_sequences as sequences
+from tunesmith.tasks import generate_templates as templates
+from tunesmith.tasks.generate_answers import Marks, Sampling, texts
+from tunesmith.tasks.generate_lessons import Example, Talks, Tally
 
 USUAL_LENGTH = 512
 SHOWN_ANSWERS = 10
@@ -136,10 +141,9 @@ class Generate(Task):
         }
         for key, (given, why) in wrong.items():
             if given:
-                raise RecipeError(
-                    f"task.{key}: {name} is an encoder-decoder, for which '{getattr(self, key)}' is not: {why}.",
-                    hint=f"Leave task.{key} out, or name a decoder such as builtin:tiny-llama.",
-                )
+                told = f"{name} is an encoder-decoder, for which '{str(getattr(self, key)).lower()}' is not: {why}."
+                hint = f"Name a decoder such as builtin:tiny-llama, or set task.{key} otherwise."
+                raise RecipeError(f"task.{key}: {told}", hint=hint)
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Nothing. A talk that does not end with an answer raises DataError."""
@@ -207,7 +211,7 @@ class Generate(Task):
         return sequences.shown(example, tokenizer)
 
     def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """Padded sequences [sequences, time]; see `sequences.batch`."""
+        """Padded sequences [sequences, time]; see `generate_sequences.batch`."""
         return sequences.batch(examples, tokenizer, self._start)
 
     def targets(self, batch: Batch) -> float:
@@ -252,13 +256,13 @@ class Generate(Task):
         found = {"perplexity": blocks.exponential(nats, learned)}
         if not self.answered:
             return found
-        said = text_scores.answered(truths[:, 0], answers[:, 0])
-        told = [text_scores.statistics(text, right) for text, right in said]
-        return {**found, **text_scores.scores(np.array(told))}
+        said = generate_scores.answered(truths[:, 0], answers[:, 0])
+        told = [generate_scores.statistics(text, right) for text, right in said]
+        return {**found, **generate_scores.scores(np.array(told))}
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
         """The first answers beside what was right."""
-        said = text_scores.answered(truths[:, 0], answers[:, 0])
+        said = generate_scores.answered(truths[:, 0], answers[:, 0])
         if not said:
             return []
         rows = [[right[0], text] for text, right in said[:SHOWN_ANSWERS]]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tunesmith.tasks import spans
+from tunesmith.core import tokens
+from tunesmith.tasks import span_windows
 from tunesmith.tasks.span_rows import Span
 
 CONSIDERED = 20
@@ -46,18 +47,18 @@ def read(starts: Tensor, ends: Tensor, fields: Mapping[str, Tensor], count: int,
     """
     characters = fields["characters"]  # [windows, time, 2]
     inside = characters[..., 1] > characters[..., 0]
-    scores, first, last = (one.cpu().tolist() for one in spans.likeliest(starts, ends, inside, longest, count))
+    scores, first, last = (one.cpu().tolist() for one in span_windows.likeliest(starts, ends, inside, longest, count))
     null = (starts.float() + ends.float()).gather(1, fields["silence"][:, None]).squeeze(1).tolist()
     places, owners = characters.tolist(), fields["owners"].tolist()
     found: list[dict[Span, float]] = [{} for _ in range(len(fields["contexts"]))]
-    contexts = [spans.text_of(points) for points in fields["contexts"]]
+    contexts = tokens.texts_of(fields["contexts"])
     silences = [float("inf")] * len(contexts)
     for window, owner in enumerate(owners):
         silences[owner] = min(silences[owner], null[window])
         for score, i, j in zip(scores[window], first[window], last[window], strict=True):
             if score == -float("inf"):
                 break
-            span = spans.trimmed(contexts[owner], (places[window][i][0], places[window][j][1]))
+            span = span_windows.trimmed(contexts[owner], (places[window][i][0], places[window][j][1]))
             if span[0] < span[1]:
                 found[owner][span] = max(score, found[owner].get(span, score))
     return [_found(*one, count) for one in zip(contexts, found, silences, strict=True)]

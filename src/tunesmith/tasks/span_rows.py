@@ -39,10 +39,13 @@ def place(context: str, answers: Sequence[Mapping[str, Any]]) -> list[Span]:
     return [_place(context, answer["text"], answer["start"]) for answer in answers]
 
 
-def placed(question: Any, context: Any, answers: Any) -> list[Span]:
-    """Where the answers of a raw row stand; ValueError where it is no row of this task."""
-    column.text(question)
-    return place(column.text(context), parse(answers))
+def placed(question: Any, context: Any, answers: Any) -> list[Span] | None:
+    """Where the answers of a raw row stand; None where it is no row of this task."""
+    try:
+        column.text(question)
+        return place(column.text(context), parse(answers))
+    except ValueError:
+        return None
 
 
 @dataclass

@@ -22,12 +22,12 @@ from tunesmith.core.panel import Tokens as Seen
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, blocks
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import entities, tag_answers, tag_windows, tagged_words
-from tunesmith.tasks.entities import Tags, Tally
+from tunesmith.tasks import tag_answers, tag_spans, tag_windows, tag_words
 from tunesmith.tasks.tag_answers import objects
+from tunesmith.tasks.tag_spans import Tags, Tally
 from tunesmith.tasks.tag_survey import Survey
 from tunesmith.tasks.tag_windows import NO_WORD
-from tunesmith.tasks.tagged_words import Written
+from tunesmith.tasks.tag_words import Written
 
 WORD_NAMES = ("tokens", "words")
 TAG_NAMES = ("tags", "ner_tags", "labels", "ner", "pos_tags", "pos", "entities")
@@ -71,34 +71,28 @@ class Tag(Task):
 
     _classes: list[str] = PrivateAttr(default_factory=list)
     _scheme: str = PrivateAttr(default="none")
-    _usual: str = PrivateAttr(default=entities.OUTSIDE)
+    _usual: str = PrivateAttr(default=tag_spans.OUTSIDE)
     _tally: Tally | None = PrivateAttr(default=None)
     _told: set[str] = PrivateAttr(default_factory=set)
 
     @classmethod
     def suits(cls, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-        """A column of words and one of tags, which have as many in every row."""
+        """A column of words and one of tags, which have as many in most rows; the others are faults of the file."""
         lower = {name.lower(): name for name in names}
         words = next((lower[name] for name in WORD_NAMES if name in lower), None)
         tags = next((lower[name] for name in TAG_NAMES if name in lower), None)
         if words is None or tags is None or not rows:
             return None
-        try:
-            lengths = [
-                (len(tagged_words.words(row.get(words))), len(tagged_words.tags(row.get(tags), "none", True, None)))
-                for row in rows
-            ]
-        except ValueError:
-            return None
-        fits = all(one == other for one, other in lengths) and any(one > 1 for one, _ in lengths)
+        lengths = [tag_words.length(row.get(words), row.get(tags)) for row in rows]
+        fits = 2 * sum(map(bool, lengths)) > len(rows) and max(lengths) > 1
         return {"words": words, "tags": tags} if fits else None
 
     def columns(self) -> list[Column]:
         """Words and tags."""
         names = None if self.names is None else tuple(self.names)
-        parse = partial(tagged_words.tags, scheme=self.scheme, repair=self.repair, names=names)
+        parse = partial(tag_words.tags, scheme=self.scheme, repair=self.repair, names=names)
         return [
-            Column("words", self.words, (*WORD_NAMES, "text", "sentence"), tagged_words.words, storage="texts"),
+            Column("words", self.words, (*WORD_NAMES, "text", "sentence"), tag_words.words, storage="texts"),
             Column("tags", self.tags, TAG_NAMES, parse, storage="texts", target=True, level="words"),
         ]
 
@@ -150,7 +144,7 @@ class Tag(Task):
                 f"{type(tokenizer).__name__} can't tell which word a token belongs to.",
                 hint="Name a model with a fast tokenizer (one with the file tokenizer.json).",
             )
-        written = [tagged_words.written(row["words"]) for row in rows]
+        written = [tag_words.written(row["words"]) for row in rows]
         number = {name: place for place, name in enumerate(self._classes)}
         examples = []
         for row, text, cut in zip(rows, written, tag_windows.pieces(written, tokenizer), strict=True):
@@ -161,10 +155,7 @@ class Tag(Task):
                 labels = [number.get(tag, tokens.IGNORED) for tag in self._tags(row)]
                 for part in found:
                     part["labels"] = [tokens.IGNORED if word == NO_WORD else labels[word] for word in part["carriers"]]
-            examples.append(
-                {"parts": found, "text": text.text, "starts": text.starts, "ends": text.ends, "whole": text.whole}
-                | {"cut": False}
-            )
+            examples.append({"parts": found, "cut": False, **vars(text)})
         self._tell(rows, written, tag_windows.unread(examples))
         return examples
 
@@ -232,7 +223,7 @@ class Tag(Task):
         """
         assert self._tally is not None
         right, given, true, words_right, words = self._tally.counts(truths.tolist(), answers.tolist()).tolist()
-        precision, recall, f1 = entities.scores(right, given, true)
+        precision, recall, f1 = tag_spans.scores(right, given, true)
         return dict(zip(METRICS, (f1, precision, recall, words_right / words), strict=True))
 
     def constant(self) -> tuple[str, Any]:
@@ -242,9 +233,9 @@ class Tag(Task):
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
         """Precision, recall and F1 a type."""
         rows: list[list[Cell]] = []
-        for kind, (right, given, true) in entities.by_kind(truths, answers, self._scheme).items():
-            rows.append([kind, true, given, *entities.scores(right, given, true)])
-        illegal = sum(bool(entities.fault(tags, self._scheme)) for tags in answers)
+        for kind, (right, given, true) in tag_spans.by_kind(truths, answers, self._scheme).items():
+            rows.append([kind, true, given, *tag_spans.scores(right, given, true)])
+        illegal = sum(bool(tag_spans.fault(tags, self._scheme)) for tags in answers)
         told = f"Answers with tags in an illegal order, read leniently: {illegal:,} of {len(answers):,}."
         what = "tag" if self._scheme == "none" else "type"
         columns = [what, "true", "given", "precision", "recall", "F1"]
@@ -268,10 +259,10 @@ class Tag(Task):
     @property
     def _unread_tag(self) -> str:
         """The answer to a word of which the tokenizer makes nothing."""
-        return entities.OUTSIDE if entities.OUTSIDE in self._classes else self._usual
+        return tag_spans.OUTSIDE if tag_spans.OUTSIDE in self._classes else self._usual
 
     def _tags(self, row: Row) -> Tags:
-        return entities.repaired(row["tags"], self._scheme) if self.repair else tuple(row["tags"])
+        return tag_spans.repaired(row["tags"], self._scheme) if self.repair else tuple(row["tags"])
 
     def _widths(self, limit: int, specials: int) -> tuple[int, int]:
         """Pieces of a window without its special tokens, and how many of them the next one shares."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tunesmith.core import tokens
 from tunesmith.core.notes import note, warn
-from tunesmith.tasks import entities
-from tunesmith.tasks.entities import OUTSIDE, Span
-from tunesmith.tasks.tagged_words import Written
+from tunesmith.tasks import tag_spans
+from tunesmith.tasks.tag_spans import OUTSIDE, Span
+from tunesmith.tasks.tag_words import Written
 
 NOTHING = -1
 DIGITS = 6
@@ -21,7 +21,7 @@ DIGITS = 6
 
 def order(tag: str) -> tuple[bool, str, str]:
     """Tags in their order: O first, then by type and letter."""
-    letter, kind = entities.read(tag)
+    letter, kind = tag_spans.read(tag)
     return tag != OUTSIDE, kind, letter
 
 
@@ -48,13 +48,12 @@ def say(rows: int, cut: int, windows: int, unread: int, dropped: int) -> None:
 
 
 def packed(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The texts of examples as fields of a batch: `letters` [batch, characters], `starts` and `ends` [batch, words],
+    """The texts of examples as fields of a batch: `texts` [batch, characters], `starts` and `ends` [batch, words],
     `whole` [batch].
     """
-    letters = [[ord(letter) for letter in example["text"]] for example in examples]
-    most, longest = max(len(example["starts"]) for example in examples), max(map(len, letters))
+    most = max(len(example["starts"]) for example in examples)
     return {
-        "letters": tokens.filled(letters, longest, NOTHING),
+        "texts": tokens.code_points([example["text"] for example in examples]),
         "starts": tokens.filled([example["starts"] for example in examples], most, NOTHING),
         "ends": tokens.filled([example["ends"] for example in examples], most, NOTHING),
         "whole": torch.tensor([bool(example["whole"]) for example in examples]),
@@ -63,9 +62,9 @@ def packed(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
 
 def unpacked(fields: Mapping[str, Tensor]) -> list[Written]:
     """The texts that `packed` put into a batch."""
-    rows = zip(*(fields[name].tolist() for name in ("letters", "starts", "ends", "whole")), strict=True)
-    return [Written("".join(map(chr, _kept(letters))), _kept(starts), _kept(ends), whole)
-            for letters, starts, ends, whole in rows]  # fmt: skip
+    places = (fields[name].tolist() for name in ("starts", "ends", "whole"))
+    rows = zip(tokens.texts_of(fields["texts"]), *places, strict=True)
+    return [Written(text, _kept(starts), _kept(ends), whole) for text, starts, ends, whole in rows]
 
 
 def line(text: Written, tags: Sequence[str], sureness: Sequence[float | None], scheme: str) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def line(text: Written, tags: Sequence[str], sureness: Sequence[float | None], s
     read = [chance for chance in sureness if chance is not None]
     found: dict[str, Any] = {"words": text.words, "prediction": list(tags)}
     if scheme != "none":
-        found["entities"] = [_entity(text, span, sureness) for span in entities.spans(tags, scheme)]
+        found["entities"] = [_entity(text, span, sureness) for span in tag_spans.spans(tags, scheme)]
     return {**found, "confidence": round(min(read, default=0.0), DIGITS)}
 
 

@@ -8,31 +8,38 @@ from dataclasses import dataclass, field
 from tunesmith.core.column import Row
 from tunesmith.core.errors import SHOWN_FAULTS, DataError, raise_faults
 from tunesmith.core.notes import note, warn
-from tunesmith.tasks import entities
+from tunesmith.tasks import tag_spans
+
+SHOWN_NAMES = 20
 
 
 @dataclass
 class Reading:
-    """The rows as one scheme reads them: their tags, repaired; how many rows and tags that changes; what is illegal."""
+    """The rows as one scheme reads them: their tags, repaired; how many rows and tags that changes, and the first fault
+    of these; what is illegal and stays so.
+    """
 
     scheme: str
     counts: Counter[str] = field(default_factory=Counter)
     rows: int = 0
     tags: int = 0
+    first: str = ""
+    illegal_rows: int = 0
     illegal: list[str] = field(default_factory=list)
 
     def add(self, row: Row, repair: bool) -> None:
         """Take one row; it must be legal, or else it is repaired, or noted as illegal."""
-        tags = row["tags"]
-        fault = entities.fault(tags, self.scheme)
-        if fault:
-            mended = entities.repaired(tags, self.scheme) if repair else tuple(tags)
-            self.tags += sum(one != other for one, other in zip(tags, mended, strict=True))
-            self.rows += 1
+        mended = tag_spans.repaired(row["tags"], self.scheme) if repair else tuple(row["tags"])
+        changed = sum(one != other for one, other in zip(row["tags"], mended, strict=True))
+        if changed:
+            self.first = self.first or _told(row, tag_spans.fault(row["tags"], self.scheme))
+            self.rows, self.tags = self.rows + 1, self.tags + changed
+        # Nothing can be made of a tag that the scheme does not have.
+        if fault := tag_spans.fault(mended, self.scheme):
+            self.illegal_rows += 1
             if len(self.illegal) < SHOWN_FAULTS:
-                self.illegal.append(f"line {row['line']}, {fault}" if "line" in row else fault)
-            tags = mended
-        self.counts.update(tags)
+                self.illegal.append(_told(row, fault))
+        self.counts.update(mended)
 
 
 class Survey:
@@ -51,18 +58,18 @@ class Survey:
         """The scheme and how often each tag occurs; said. Illegal rows, strays and a single tag raise DataError."""
         scheme = self._detected() if self._given == "auto" else self._given
         reading = self._readings[scheme]
-        if not self._repair:
-            raise_faults(
-                DataError, f"Tags of training rows are illegal in the scheme {scheme}:", reading.illegal,
-                total=reading.rows, hint="Mend the file, or set task.repair=true or another task.scheme.",
-            )  # fmt: skip
+        ways = "another task.scheme" if self._repair else "task.repair=true or another task.scheme"
+        raise_faults(
+            DataError, f"Tags of training rows are illegal in the scheme {scheme}:", reading.illegal,
+            total=reading.illegal_rows, hint=f"Mend the file, or set {ways}.",
+        )  # fmt: skip
         _check_several(reading)
         self._say(reading)
         return scheme, reading.counts
 
     def _detected(self) -> str:
         counts = self._readings["none"].counts
-        scheme, strays = entities.detected(counts)
+        scheme, strays = tag_spans.detected(counts)
         if strays:
             shown = ", ".join(f"'{tag}' ({counts[tag]:,})" for tag in strays[:10])
             raise DataError(
@@ -74,20 +81,25 @@ class Survey:
         return scheme
 
     def _say(self, reading: Reading) -> None:
-        kinds = sorted({entities.read(tag)[1] for tag in reading.counts} - {""})
         found = " (found by looking at them)" if self._given == "auto" else ""
-        what = "tags" if reading.scheme == "none" else "types"
-        shown = ", ".join(kinds[:20] if reading.scheme != "none" else sorted(reading.counts)[:20])
+        what, names = "tags", set(reading.counts)
+        if reading.scheme != "none":
+            what, names = "types", {tag_spans.read(tag)[1] for tag in reading.counts} - {""}
+        shown = ", ".join([*sorted(names)[:SHOWN_NAMES], *(["…"] if len(names) > SHOWN_NAMES else [])])
         words = sum(reading.counts.values())
         note(
             f"Tags: scheme {reading.scheme}{found}; {len(reading.counts)} tags on {words:,} training words; "
-            f"{what}: {shown}{', …' if max(len(kinds), len(reading.counts)) > 20 else ''}."
+            f"{what}: {shown}."
         )
         if reading.rows:
             warn(
                 f"Illegal tags were repaired in {reading.rows:,} training rows ({reading.tags:,} tags); the first: "
-                f"{reading.illegal[0]}."
+                f"{reading.first}."
             )
+
+
+def _told(row: Row, fault: str) -> str:
+    return f"line {row['line']}, {fault}" if "line" in row else fault
 
 
 def _check_several(reading: Reading) -> None:
@@ -100,4 +112,4 @@ def _check_several(reading: Reading) -> None:
 
 
 def _typed(counts: Counter[str]) -> str:
-    return next(tag for tag in counts if entities.read(tag)[0] and "-" in tag)
+    return next(tag for tag in counts if tag_spans.read(tag)[0] and "-" in tag)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.tasks.tagged_words import Written
+from tunesmith.tasks.tag_words import Written
 
 Piece = Literal["first", "last"]
 NO_WORD = -1

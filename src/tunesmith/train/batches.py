@@ -3,7 +3,8 @@
 The order of an epoch is a function of seed and epoch alone, so that a run can go on from any update without replaying.
 Rows are shuffled, cut into pools (at least SHARES, of at most POOL updates), sorted by length inside each pool, cut
 into updates, and the updates are shuffled: rows of like length meet, so that little is padded, and the order stays
-random. Lengths are the rows' sizes in characters, which need no tokenizer.
+random. Lengths are `prepare.sizes`: characters where rows are encoded batch by batch, tokens where the task
+arranged them.
 """
 
 from __future__ import annotations

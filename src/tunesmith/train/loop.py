@@ -126,8 +126,9 @@ def train(  # noqa: C901 - one page on purpose
             rate = optimizer.param_groups[0]["lr"]
             norm_value = float(norm) if norm is not None else math.nan
             log.step(step=training.step, epoch=update.epoch, learning_rate=rate, gradient_norm=norm_value)
-        if training.step == batches.updates_an_epoch and batches.cut:
-            note(f"{batches.cut:,} of {len(batches.rows):,} training examples are longer than the limit and were cut.")
+        if training.step == min(batches.updates_an_epoch, training.total_steps) and batches.cut:
+            seen = min(training.step * batches.size, len(batches.rows))
+            note(f"{batches.cut:,} of {seen:,} training examples are longer than the limit and were cut.")
         if evaluating:
             with log.paused():
                 metrics = outside.evaluate()

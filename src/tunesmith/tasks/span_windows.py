@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -182,17 +181,3 @@ def trimmed(context: str, span: Span) -> Span:
     text = context[span[0] : span[1]]
     start = span[0] + len(text) - len(text.lstrip())
     return start, start + len(text.strip())
-
-
-def code_points(texts: Sequence[str]) -> Tensor:
-    """Texts as numbers, so that a batch can carry them: [texts, longest], padded with -1."""
-    found = torch.full((len(texts), max(map(len, texts), default=0)), -1, dtype=torch.int32)
-    for row, text in zip(found, texts, strict=True):
-        row[: len(text)] = torch.from_numpy(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.int32).copy())
-    return found
-
-
-def text_of(points: Tensor) -> str:
-    """The text of a row of `code_points` [longest]."""
-    numbers = points[points >= 0].to(torch.int32).cpu().numpy()
-    return numbers.tobytes().decode("utf-32-le", "surrogatepass")

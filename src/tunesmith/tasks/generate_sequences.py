@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core.panel import Tokens
 from tunesmith.core.step import Batch, Step
 from tunesmith.core.tokens import IGNORED, filled, pad, token_losses
-from tunesmith.tasks import packing
+from tunesmith.tasks import generate_packing as packing
 from tunesmith.tasks.blocks import exponential
-from tunesmith.tasks.lessons import Example
+from tunesmith.tasks.generate_lessons import Example
 
 Examples = Sequence[Mapping[str, Any]]
 PARTS = 8

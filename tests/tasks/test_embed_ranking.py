@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunesmith.tasks import ranking
-from tunesmith.tasks.ranking import Ranked, ideal, key_of, metrics, ranks
+from tunesmith.tasks import embed_ranking
+from tunesmith.tasks.embed_ranking import Ranked, ideal, key_of, metrics, ranks
 
 EAST, NORTH, BOTH = [1.0, 0.0], [0.0, 2.0], [3.0, 3.0]
 
@@ -33,7 +33,7 @@ def test_vectors_that_are_all_the_same_find_nothing() -> None:
 
 
 def test_ranks_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "BLOCK", 7)
+    monkeypatch.setattr(embed_ranking, "BLOCK", 7)
     draw = np.random.default_rng(0)
     queries, texts = draw.normal(size=(30, 4)), draw.normal(size=(30, 4))
     cosines = (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ (
@@ -44,7 +44,7 @@ def test_ranks_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_large_split_is_compared_with_a_part_and_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "CANDIDATES", 3)
+    monkeypatch.setattr(embed_ranking, "CANDIDATES", 3)
     vectors = np.array([ideal(key) for key in range(50)])
     assert ranks(vectors, vectors, np.arange(50), np.arange(50)).tolist() == [1] * 50
     assert ranks(-vectors, vectors, np.arange(50), np.arange(50)).max() == 4

@@ -13,8 +13,18 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import templates
-from tunesmith.tasks.lessons import LEAST_ROOM, Talks, Tally, chosen, documents, learned, raw, tokens_of, with_room
+from tunesmith.tasks import generate_templates as templates
+from tunesmith.tasks.generate_lessons import (
+    LEAST_ROOM,
+    Talks,
+    Tally,
+    chosen,
+    documents,
+    learned,
+    raw,
+    tokens_of,
+    with_room,
+)
 
 TOKENIZER = tiny_tokenizer()
 A = TOKENIZER("a", add_special_tokens=False)["input_ids"][0]

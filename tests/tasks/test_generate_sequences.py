@@ -13,7 +13,7 @@ import torch
 from tunesmith.core.step import Batch
 from tunesmith.core.tokens import IGNORED
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import sequences
+from tunesmith.tasks import generate_sequences as sequences
 
 TOKENIZER = tiny_tokenizer()
 X = IGNORED

@@ -15,8 +15,8 @@ from tunesmith.core.notes import listening
 from tunesmith.data.load import load
 from tunesmith.data.read import read
 from tunesmith.data.settings import DataSettings
-from tunesmith.tasks import formats
-from tunesmith.tasks.formats import FORMATS, Turn
+from tunesmith.tasks import generate_formats as formats
+from tunesmith.tasks.generate_formats import FORMATS, Turn
 
 EXAMPLES = source.ROOT / "examples"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunesmith.core.errors import DataError
-from tunesmith.tasks.choice_labels import choices, fits, learn, place_of, sentence
+from tunesmith.tasks.choose_labels import choices, fits, learn, place_of, sentence
 
 
 @pytest.mark.parametrize(

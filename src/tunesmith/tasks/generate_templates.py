@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.notes import note, warn
-from tunesmith.tasks.formats import Turn
+from tunesmith.tasks.generate_formats import Turn
 
 Choice = Literal["auto", "model", "plain"]
 """Which template: the tokenizer's own, our plain one, or its own where there is one."""

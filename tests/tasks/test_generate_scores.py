@@ -11,7 +11,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from tunesmith.tasks.text_scores import BLEU_COUNTS, COUNTS, corpus_bleu, corpus_chrf, scores, statistics, words
+from tunesmith.tasks.generate_scores import BLEU_COUNTS, COUNTS, corpus_bleu, corpus_chrf, scores, statistics, words
 
 PIECES = ["oak", "table", "Tables", "the", "of", "3.5", "1,000", "isn't", "well-made", "(new)", "&amp;", "café", "",
           "a", "'x'", "\n", "木", "!", "...", "U.S.", "10-15", "<skipped>", "mid-\nline"]  # fmt: skip

@@ -12,7 +12,7 @@ from transformers import ConvNextImageProcessorPil, ViTImageProcessorPil
 
 from tests.tasks.test_classify_image import draw, pixels
 from tunesmith.models.images import new_processor
-from tunesmith.tasks import pictures
+from tunesmith.tasks import image_files
 
 
 def _truncated(path: Path) -> None:
@@ -34,7 +34,7 @@ def _truncated(path: Path) -> None:
 def test_what_is_no_image_is_refused_with_the_reason(name: str, write: Any, told: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     with pytest.raises(ValueError, match=told):
-        pictures.checked(str(tmp_path / name))
+        image_files.checked(str(tmp_path / name))
 
 
 def test_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for most in (300, 100):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
         with pytest.raises(ValueError, match=f"has more than {most} pixels"):
-            pictures.checked(str(path))
+            image_files.checked(str(path))
 
 
 def test_pictures_are_upright_and_in_the_models_colours(tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_pictures_are_upright_and_in_the_models_colours(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6  # the camera lay on its side: a quarter turn makes it upright
     image.save(tmp_path / "a.png", exif=exif)
-    assert pictures.opened(str(tmp_path / "a.png"), 3).size == (1, 2)
-    assert pixels(pictures.opened(str(tmp_path / "a.png"), 3)) == [[[255, 0, 0]], [[0, 0, 255]]]
+    assert image_files.opened(str(tmp_path / "a.png"), 3).size == (1, 2)
+    assert pixels(image_files.opened(str(tmp_path / "a.png"), 3)) == [[[255, 0, 0]], [[0, 0, 255]]]
     # Grey is 0.299 red + 0.587 green + 0.114 blue: 76 and 29.
-    assert pixels(pictures.opened(str(tmp_path / "a.png"), 1)) == [[76], [29]]
-    assert pictures.look(str(tmp_path / "a.png")) == pictures.Look("RGB", 1, 2, False)
+    assert pixels(image_files.opened(str(tmp_path / "a.png"), 1)) == [[76], [29]]
+    assert image_files.look(str(tmp_path / "a.png")) == image_files.Look("RGB", 1, 2, False)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "LAB"])
@@ -66,9 +66,9 @@ def test_other_colours_are_read_without_a_warning(mode: str, tmp_path: Path) -> 
     image.save(path, **({"transparency": b"\x00\x80"} if mode == "P" else {}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert pictures.checked(str(path)) == str(path)
-        assert [pictures.opened(str(path), channels).mode for channels in (1, 3)] == ["L", "RGB"]
-        assert pictures.look(str(path)).mode == ("RGBA" if mode == "P" else mode)
+        assert image_files.checked(str(path)) == str(path)
+        assert [image_files.opened(str(path), channels).mode for channels in (1, 3)] == ["L", "RGB"]
+        assert image_files.look(str(path)).mode == ("RGBA" if mode == "P" else mode)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_other_colours_are_read_without_a_warning(mode: str, tmp_path: Path) -> 
     ],
 )
 def test_how_much_a_processor_lets_through(processor: Any, size: tuple[int, int], expected: float) -> None:
-    (height, width), seen = pictures.let_through(processor, *size)
+    (height, width), seen = image_files.let_through(processor, *size)
     assert height == width
     assert seen == pytest.approx(expected, abs=0.02)
 
 
 def test_kinds_of_colours_are_counted() -> None:
     modes = {"a": "L", "b": "RGBA", "c": "RGB", "d": "LA", "e": "CMYK"}
-    looks = {path: pictures.Look(mode, 3, 3, False) for path, mode in modes.items()}
-    assert pictures.kinds(looks, "RGB") == {"grey": 1, "with transparency": 2, "CMYK": 1}
-    assert pictures.channels_of(new_processor(8, 1)) == 1 and pictures.channels_of(None) == 3
+    looks = {path: image_files.Look(mode, 3, 3, False) for path, mode in modes.items()}
+    assert image_files.kinds(looks, "RGB") == {"grey": 1, "with transparency": 2, "CMYK": 1}
+    assert image_files.channels_of(new_processor(8, 1)) == 1 and image_files.channels_of(None) == 3

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.notes import listening
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import templates
-from tunesmith.tasks.formats import Turn
+from tunesmith.tasks import generate_templates as templates
+from tunesmith.tasks.generate_formats import Turn
 
 # Written for these tests, in the manner of what models bring along. The end of a turn is a token where the tokenizer
 # has it, and else plain text.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from tunesmith.models.builtin import tiny_configs, tiny_tokenizer
-from tunesmith.tasks.answering import Marks, Sampling, config, padded, written
+from tunesmith.tasks.generate_answers import Marks, Sampling, config, padded, written
 
 PROMPTS = [[1, 9, 8, 7], [1, 5], [1, 6, 6, 7, 30, 31], [1]]
 

@@ -10,14 +10,15 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tests.tasks import test_templates as written
+from tests.tasks import test_generate_templates as written
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import chat, templates
-from tunesmith.tasks.chat import Encoded, Pair
-from tunesmith.tasks.formats import Turn
-from tunesmith.tasks.templates import Layout
+from tunesmith.tasks import generate_chat as chat
+from tunesmith.tasks import generate_templates as templates
+from tunesmith.tasks.generate_chat import Encoded, Pair
+from tunesmith.tasks.generate_formats import Turn
+from tunesmith.tasks.generate_templates import Layout
 
 STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260k"
 TALKS = {
@@ -98,7 +99,7 @@ def test_a_talk_by_hand() -> None:
     tokenizer = tiny_tokenizer()
     found = layout(None, tokenizer)
     encoded = chat.encode([Turn("user", "Hi"), Turn("assistant", "Yo")], found)
-    assert (len(encoded.ids), encoded.prompt, encoded.targets) == (39, 36, 3)
+    assert (len(encoded.ids), encoded.prompt, sum(encoded.loss[1:])) == (39, 36, 3)
     assert encoded.loss == [False] * 36 + [True] * 3
     assert encoded.ids[0] == 1 and encoded.ids.count(1) == 1 and encoded.ids[-1] == 2
     assert tokenizer.decode(encoded.ids[36:]) == "Yo</s>"
@@ -114,8 +115,8 @@ def test_prompts_are_prefixes_and_answers_with_their_ends_carry_the_loss(
     found = layout(written.ALL.get(template), tokenizer)
     turns = TALKS[talk]
     encoded = chat.encode(turns, found)
-    prompt = chat.prompt_ids(turns, found)
-    assert encoded.ids[: encoded.prompt] == prompt == chat.prompt_ids(turns[:-1], found)
+    asked = turns[:-1] if turns[-1].role == "assistant" else turns
+    assert encoded.ids[: encoded.prompt] == chat.encode(asked, found).ids
     # All turns of the assistant are learned, each to its end.
     answers = [turn.content.strip() for turn in turns if turn.role == "assistant"]
     runs = learned(encoded, tokenizer)
@@ -181,19 +182,19 @@ def test_marks_of_the_template_that_leave_out_the_end_are_not_relied_on() -> Non
     encoded = chat.encode(TALKS["one"], layout(written.MARKED, tokenizer))
     messages = [turn._asdict() for turn in TALKS["one"]]
     theirs = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True)["assistant_masks"]  # type: ignore[call-overload,index]
-    assert encoded.targets == sum(theirs) + 1
+    assert sum(encoded.loss[1:]) == sum(theirs) + 1
     assert learned(encoded, tokenizer) == ["Yes, it is.</s>"]
 
 
 def test_all_positions_may_carry_loss() -> None:
     encoded = chat.encode(TALKS["one"], layout(None, tiny_tokenizer()), "all")
-    assert all(encoded.loss) and encoded.targets == len(encoded.ids) - 1
+    assert all(encoded.loss) and sum(encoded.loss[1:]) == len(encoded.ids) - 1
 
 
 def test_a_talk_without_an_answer_is_a_prompt() -> None:
     found = layout(None, tiny_tokenizer())
     asked = chat.encode(TALKS["one"][:1], found)
-    assert (asked.targets, asked.prompt) == (0, len(asked.ids))
+    assert (sum(asked.loss[1:]), asked.prompt) == (0, len(asked.ids))
     longer = chat.encode(TALKS["several"][:3], found)
     assert learned(longer, found.tokenizer) == ["Yes.</s>"] and longer.prompt == len(longer.ids)
 
@@ -238,9 +239,9 @@ def test_a_long_talk_is_cut_at_its_end_or_dropped() -> None:
     encoded = Encoded(list(range(10)), [False] * 6 + [True] * 4, 6)
     assert chat.fit(encoded, 10, "drop") is encoded
     cut = chat.fit(encoded, 8, "cut")
-    assert cut == Encoded(list(range(8)), [False] * 6 + [True] * 2, 6, cut=2) and cut.targets == 2
+    assert cut == Encoded(list(range(8)), [False] * 6 + [True] * 2, 6, cut=2) and sum(cut.loss[1:]) == 2
     empty = chat.fit(encoded, 5, "cut")
-    assert empty is not None and (empty.targets, empty.prompt, empty.cut) == (0, 5, 5)
+    assert empty is not None and (sum(empty.loss[1:]), empty.prompt, empty.cut) == (0, 5, 5)
     assert chat.fit(encoded, 9, "drop") is None
 
 

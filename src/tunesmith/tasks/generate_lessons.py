@@ -16,9 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import note, warn
-from tunesmith.tasks import blocks, chat, formats
+from tunesmith.core.tokens import specials
+from tunesmith.tasks import blocks
+from tunesmith.tasks import generate_chat as chat
+from tunesmith.tasks import generate_formats as formats
 from tunesmith.tasks.blocks import Encoded
-from tunesmith.tasks.templates import Layout
+from tunesmith.tasks.generate_templates import Layout
 
 Example = dict[str, Any]
 LINES = 5
@@ -36,7 +39,7 @@ def documents(
     before every piece; where it puts none, the last token of the piece before does. So every token is learned once,
     except the very first where nothing stands before it.
     """
-    before, _ = blocks.around(tokenizer)
+    before, _ = specials(tokenizer)
     size = limit - max(len(before), 1)
     found = (_closed(one, tokenizer) for one in blocks.encode(rows, tokenizer))
     if join:
@@ -105,7 +108,7 @@ def _example(ids: list[int], cut: int, prompt: list[int], **learned: Any) -> Exa
 
 def raw(row: Row, tokenizer: PreTrainedTokenizerBase, limit: int) -> Example:
     """A whole text as it is measured: in as many `parts` as it takes, its words and bytes, and itself as a `prompt`."""
-    before, _ = blocks.around(tokenizer)
+    before, _ = specials(tokenizer)
     (whole,) = blocks.encode([row], tokenizer)
     # A text without a token still is a row: nothing of it is learned.
     nothing = {"input_ids": list(before) or [tokenizer.pad_token_id], "loss": [False] * max(len(before), 1)}
@@ -203,7 +206,7 @@ class Tally:
         seen = f" The first that was seen ends in {self.shown!r}." if self.shown else ""
         raise DataError(
             f"There is nothing to learn: {lost}.{seen}",
-            hint=f"A higher task.max_length (it is {self.limit}) leaves room for the answers.",
+            hint=f"A higher task.max_length (it is {self.limit}) leaves more room, if the model can read more.",
         )
 
 

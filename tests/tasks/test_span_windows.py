@@ -11,17 +11,16 @@ import pytest
 import torch
 from tokenizers import processors
 
-from tests import toy
 from tunesmith.core.errors import DataError, RecipeError
 from tunesmith.models.builtin import tiny_tokenizer
-from tunesmith.tasks import spans
-from tunesmith.tasks.spans import Encoded, Shape
+from tunesmith.tasks import span_windows
+from tunesmith.tasks.span_windows import Encoded, Shape
 
 QUESTION, CONTEXT = "What is red?", "The oak table is old, the chair by the window is red and new."
 
 
 def encoded(most: int = 64, tokenizer: Any = None, context: str = CONTEXT) -> Encoded:
-    (one,) = spans.encode([QUESTION], [context], tokenizer or tiny_tokenizer(), most)
+    (one,) = span_windows.encode([QUESTION], [context], tokenizer or tiny_tokenizer(), most)
     return one
 
 
@@ -120,24 +119,24 @@ def test_no_answer_is_at_the_classifier() -> None:
 
 def test_an_example_tells_what_it_holds() -> None:
     row = {"line": 3, "question": QUESTION, "context": CONTEXT, "answers": [{"start": None, "text": "chair"}]}
-    held = spans.example(row, encoded(), Shape(128, 20, 64), 1)
+    held = span_windows.example(row, encoded(), Shape(128, 20, 64), 1)
     assert held["answer_tokens"] == 5 and [part["target"] for part in held["parts"]] == [[40, 44]]
     # No window of 20 tokens, 5 of them context and 4 of these shared, holds "the chair": one has room for 5.
     long = {**row, "answers": [{"start": None, "text": "the chair"}]}
-    lost = spans.example(long, encoded(), Shape(20, 4, 64), 1)
+    lost = span_windows.example(long, encoded(), Shape(20, 4, 64), 1)
     assert lost["answer_tokens"] == 0 and {tuple(part["target"]) for part in lost["parts"]} == {(0, 0)}
-    silent = spans.example({**row, "answers": []}, encoded(), Shape(128, 20, 64), 1)
+    silent = span_windows.example({**row, "answers": []}, encoded(), Shape(128, 20, 64), 1)
     assert silent["answer_tokens"] == 0 and silent["parts"][0]["target"] == [0, 0]
     asked = {"question": QUESTION, "context": CONTEXT}
-    assert "target" not in spans.example(asked, encoded(), Shape(128, 20, 64), 1)["parts"][0]
+    assert "target" not in span_windows.example(asked, encoded(), Shape(128, 20, 64), 1)["parts"][0]
 
 
 def test_windows_that_would_not_move_on_are_refused() -> None:
     row = {"line": 3, "question": QUESTION, "context": CONTEXT, "answers": []}
     with pytest.raises(RecipeError, match=r"line 3 a window of 30 tokens has 15 left.*share 15 would not move on"):
-        spans.example(row, encoded(), Shape(30, 15, 64), 1)
+        span_windows.example(row, encoded(), Shape(30, 15, 64), 1)
     with pytest.raises(DataError, match="line 3 holds nothing"):
-        spans.example(row, replace(encoded(), context=[]), Shape(30, 5, 64), 1)
+        span_windows.example(row, replace(encoded(), context=[]), Shape(30, 5, 64), 1)
     assert encoded(context="").context == []
 
 
@@ -145,7 +144,7 @@ def test_likeliest_spans_are_those_of_a_search() -> None:
     torch.manual_seed(0)
     starts, ends, inside = torch.randn(3, 9), torch.randn(3, 9), torch.rand(3, 9) > 0.3
     for longest, count in ((1, 3), (4, 8), (30, 500)):
-        scores, first, last = spans.likeliest(starts, ends, inside, longest, count)
+        scores, first, last = span_windows.likeliest(starts, ends, inside, longest, count)
         for window in range(3):
             able = [i for i in range(9) if inside[window, i]]
             every = sorted(
@@ -161,13 +160,6 @@ def test_likeliest_spans_are_those_of_a_search() -> None:
             assert [one[1:] for one in found if one[0] > -torch.inf] == [one[1:] for one in every]
 
 
-@pytest.mark.parametrize("text", ["", "oak", "naïve – 🪑 chair", toy.WORDS[0] * 9])
-def test_texts_travel_as_numbers(text: str) -> None:
-    points = spans.code_points([text, "a longer text than it"])
-    assert spans.text_of(points[0]) == text
-    assert spans.text_of(points[1]) == "a longer text than it"
-
-
 def test_white_space_is_no_part_of_a_span() -> None:
-    assert spans.trimmed("a  red\n oak ", (1, 7)) == (3, 6)
-    assert spans.trimmed("a  b", (1, 3)) == (3, 3)
+    assert span_windows.trimmed("a  red\n oak ", (1, 7)) == (3, 6)
+    assert span_windows.trimmed("a  b", (1, 3)) == (3, 3)

@@ -37,7 +37,7 @@ class Sampling(BaseModel):
     beams: int = Field(1, ge=1)
     """How many beginnings a beam search keeps."""
     repetition_penalty: float = Field(1.0, gt=0)
-    """Scores of tokens that stand there already are divided by it (Keskar et al., 2019)."""
+    """Scores of tokens that stand there already are divided by it (Keskar et al., "CTRL", 2019)."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -66,7 +66,7 @@ class Marks:
 
 
 def texts(step: Step, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, marks: Marks) -> dict[int, str]:
-    """The answers of a batch, by the places of the examples that are to be answered (see `sequences.asked`)."""
+    """The answers of a batch, by the places of those that are to be answered (see `generate_sequences.asked`)."""
     fields = step.batch.fields
     if "prompts" not in fields:
         return {}

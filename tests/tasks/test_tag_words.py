@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.tasks.tagged_words import tags, words, written
+from tunesmith.tasks.tag_words import tags, words, written
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,12 @@ def test_tags_of_a_cell(value: object, settings: dict[str, Any], expected: list[
         ("O I-a", {}, "word 2: I-a goes on no span of its type .the tag before it: O.; task.repair=true"),
         ("B-a E-a O I-a", {}, "word 4: I-a goes on no span"),
         ("B-a B-a", {"scheme": "iobes"}, "word 2: B-a follows B-a, whose span has no end"),
-        ("O NOUN", {"scheme": "bio"}, "word 2: 'NOUN' is no tag of the scheme bio"),
+        (
+            "O NOUN",
+            {"scheme": "bio"},
+            "word 2: 'NOUN' is no tag of the scheme bio: O, or one of BI before - and a type$",
+        ),
+        ("I-a NOUN", {"scheme": "bio", "repair": True}, "word 2: 'NOUN' is no tag of the scheme bio"),
         ([0, 7], {"names": ["O", "B-a"]}, "tag 2 is 7, but task.names has 2 names, for 0 to 1"),
         (["O", "X"], {"names": ["O", "B-a"]}, "tag 2 is 'X', which is not among task.names: O, B-a"),
     ],

@@ -10,8 +10,8 @@ import pytest
 from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 
-from tunesmith.tasks import entities
-from tunesmith.tasks.entities import Span, Tally, by_kind, detected, fault, repaired, scores, spans
+from tunesmith.tasks import tag_spans
+from tunesmith.tasks.tag_spans import Span, Tally, by_kind, detected, fault, repaired, scores, spans
 
 BIO = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
 IOBES = [*BIO, "E-a", "S-a", "E-b", "S-b"]
@@ -128,7 +128,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_tally_counts_every_draw_and_every_form_of_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entities, "ENOUGH", 1)
+    monkeypatch.setattr(tag_spans, "ENOUGH", 1)
     tally = Tally("bio")
     truths = [("B-a", "O"), ("O", "O")]
     assert tally.counts(truths, ["O", "O"]).tolist() == [0, 0, 1, 3, 4]
@@ -147,7 +147,7 @@ def test_a_tally_is_fast_enough_for_a_bootstrap() -> None:
     tally, draw = Tally("bio"), np.random.default_rng(0)
     compared = 0
 
-    def counting(truth: entities.Tags, answer: entities.Tags) -> object:
+    def counting(truth: tag_spans.Tags, answer: tag_spans.Tags) -> object:
         nonlocal compared
         compared += 1
         return Tally._compared(tally, truth, answer)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunesmith.core import column
-from tunesmith.tasks import entities
+from tunesmith.tasks import tag_spans
 
 WORD = re.compile(r"\s*\S+\s*")
 
@@ -53,8 +53,8 @@ def words(value: object) -> list[str]:
 def tags(value: object, scheme: str, repair: bool, names: Sequence[str] | None) -> list[str]:
     """The tags of a cell: a list, or one text with blanks between; numbers become the `names` at their places.
 
-    Raises ValueError: no tags, a number without a name, and a sequence that is illegal in the scheme unless it will be
-    repaired. With the scheme `auto` a sequence is illegal if it is so in every scheme that it could be of.
+    Raises ValueError: no tags, a number without a name, and a sequence that is illegal in the scheme unless it can and
+    will be repaired. With the scheme `auto` a sequence is illegal if it is so in every scheme that it could be of.
     """
     value = _listed(value)
     if isinstance(value, str):
@@ -62,10 +62,21 @@ def tags(value: object, scheme: str, repair: bool, names: Sequence[str] | None) 
     if not isinstance(value, list) or not value:
         raise ValueError(f"is neither a list of tags nor a text but {json.dumps(value, default=str)}")
     found = [_named(tag, place, names) for place, tag in enumerate(value, 1)]
-    fault = "" if repair else _fault(found, scheme)
+    # Of a tag that the scheme does not have no repair makes one.
+    left = "" if scheme == "auto" else tag_spans.fault(tag_spans.repaired(found, scheme), scheme)
+    fault = left or ("" if repair else _fault(found, scheme))
     if fault:
-        raise ValueError(f"{fault}; task.repair=true would repair it")
+        raise ValueError(fault if left else f"{fault}; task.repair=true would repair it")
     return found
+
+
+def length(row_words: object, row_tags: object) -> int:
+    """How many words two raw cells hold; 0 where they don't hold words and as many tags."""
+    try:
+        count = len(words(row_words))
+        return count if count == len(tags(row_tags, "none", True, None)) else 0
+    except ValueError:
+        return 0
 
 
 def written(row_words: Sequence[str]) -> Written:
@@ -106,10 +117,10 @@ def _named(value: object, place: int, names: Sequence[str] | None) -> str:
 
 def _fault(found: Sequence[str], scheme: str) -> str:
     if scheme != "auto":
-        return entities.fault(found, scheme)
+        return tag_spans.fault(found, scheme)
     # Of one row alone only this can be said; which scheme it is, all rows together tell.
-    letters = {tag: entities.read(tag)[0] for tag in found}
+    letters = {tag: tag_spans.read(tag)[0] for tag in found}
     typed = any(letter and "-" in tag for tag, letter in letters.items())
-    if not typed or not all(letters.values()) or not entities.fault(found, "iobes"):
+    if not typed or not all(letters.values()) or not tag_spans.fault(found, "iobes"):
         return ""
-    return entities.fault(found, "iobes" if set(letters.values()) & {"E", "S"} else "bio")
+    return tag_spans.fault(found, "iobes" if set(letters.values()) & {"E", "S"} else "bio")

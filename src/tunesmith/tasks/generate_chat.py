@@ -14,8 +14,8 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.notes import note, warn
-from tunesmith.tasks.formats import Turn
-from tunesmith.tasks.templates import ANSWERED, ASKED, Layout, Rendered, plain, render, rendered, unfit
+from tunesmith.tasks.generate_formats import Turn
+from tunesmith.tasks.generate_templates import ANSWERED, ASKED, Layout, Rendered, plain, rendered, unfit
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,6 @@ class Encoded:
     loss: list[bool]
     prompt: int
     cut: int = 0
-
-    @property
-    def targets(self) -> int:
-        """How many ids are learned: the first of all is predicted by nothing."""
-        return sum(self.loss[1:])
 
 
 @dataclass(frozen=True)
@@ -63,11 +58,6 @@ def encode(turns: Sequence[Turn], found: Layout, loss: Literal["responses", "all
             raise unfit("leaves no token of an answer", talk.text[start:end])
         carries[own:] = [a or b for a, b in zip(carries[own:], inside, strict=True)]
     return Encoded(ids, [True] * len(ids) if loss == "all" else carries, prompt)
-
-
-def prompt_ids(turns: Sequence[Turn], found: Layout) -> list[int]:
-    """What a model reads to give the last answer, which is left out if it is there: the first ids of `encode`'s."""
-    return _ids(render(_asked(turns), found, opened=True), found.tokenizer)
 
 
 def fit(encoded: Encoded, limit: int, long: Literal["cut", "drop"]) -> Encoded | None:

@@ -15,7 +15,7 @@ from tunesmith.core.step import Step
 from tunesmith.methods.prefix import Prefix
 from tunesmith.methods.prompt import Prompt
 from tunesmith.models.builtin import tiny_configs
-from tunesmith.tasks.packing import CLOSED, bins, keeps_apart, packed
+from tunesmith.tasks.generate_packing import CLOSED, bins, keeps_apart, packed
 
 EXAMPLES = [[[1, 9, 8, 7, 2], [1, 5, 2], [1, 6, 6, 7, 30, 31, 2]], [[1, 40, 41, 2]]]
 """Two rows: three examples, and one, which is padded."""
