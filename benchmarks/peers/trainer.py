@@ -28,7 +28,6 @@ from tunesmith.data.load import load as load_data
 from tunesmith.models import builtin
 from tunesmith.prepare import Prepared
 from tunesmith.train.batches import order
-from tunesmith.train.precision import choose_precision
 
 Row = dict[str, Any]
 Feature = dict[str, Any]
@@ -103,7 +102,7 @@ def fit(peer: Peer, rows: list[Row], values: dict[str, Any]) -> float:
             max_grad_norm=1.0,
             lr_scheduler_type="linear",
             optim="adamw_torch_fused",
-            bf16=choose_precision("auto", "cpu") == "bfloat16",
+            bf16=settings["precision"] == "bfloat16",
             use_cpu=True,
             seed=settings["seed"],
             save_strategy="no",

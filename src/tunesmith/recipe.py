@@ -277,7 +277,7 @@ def _looked_up(spec: dict[str, Any], data: DataSettings | None) -> dict[str, Any
 
 def _told(settings: Mapping[str, Any], columns: Sequence[str]) -> str:
     # A role's column; what only happens to have a column's name (format: text) is none.
-    columns = set(columns) - {settings.get("format")}
+    columns = [column for column in columns if column != settings.get("format")]
     named = {key: f"column '{value}'" if value in columns else value for key, value in settings.items()}
     return ", ".join(f"{key} = {value}" for key, value in named.items())
 

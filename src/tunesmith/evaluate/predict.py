@@ -65,7 +65,8 @@ class Predictor:
             answers.append(found)
             confidences += [line.get("confidence", float("nan")) for line in shown]
             loss, targets = loss + window_loss, targets + window_targets
-            cut += sum(bool(example.get("cut") or example.get("short")) for example in examples)
+            # A row may be whole where it is measured, and lose its beginning where it is answered: its line says so.
+            cut += sum(bool(one.get("cut") or line.get("cut")) for one, line in zip(examples, shown, strict=True))
             if write is not None:
                 for row, line in zip(window, shown, strict=True):
                     write({**row, **line})
