@@ -211,8 +211,8 @@ def table(found: dict[tuple[str, str, int], dict[str, float]], options: argparse
         "builtin:minilm unless said; a small ViT from random weights for MNIST, a causal model of 260,000 weights and",
         f"a small T5 from random weights for E2E. Batch {BATCH}, seeds {', '.join(map(str, range(options.seeds)))}. "
         "Both sides train in float32, start from the same weights and see the same rows in the same order; what "
-        "differs is how they encode, weigh and decode. Points of the metric (0 to 100), means over seeds on the test rows; "
-        "seconds of training are medians, the ratio is Trainer's to ours in the same seed.",
+        "differs is how they encode, weigh and decode. Points of the metric (0 to 100), means over seeds on the test "
+        "rows; seconds of training are medians, the ratio is Trainer's to ours in the same seed.",
         "",
         "| data | rows, epochs | metric | ours | Trainer | difference | seconds, ours | Trainer | ratio |",
         "|---|---|---|---|---|---|---|---|---|",
