@@ -65,13 +65,13 @@ def sets() -> dict[str, Set]:
     spans = {"name": "answer_span", "max_length": 256, "stride": 64}
     both = ("bleu", "rougeL")
     found = [
-        Set("wnut17", "wnut17", "tag", {"name": "tag"}, ("f1",), 1600, 1287),
-        Set("squad", "squad", "answer_span", spans, ("exact_match", "f1"), 640, 250, test="dev", epochs=2),
+        Set("wnut17", "wnut17", "tag", {"name": "tag"}, ("f1",), 1600, 600),
+        Set("squad", "squad", "answer_span", spans, ("exact_match", "f1"), 640, 120, test="dev", epochs=2),
         Set("stsb regress", "stsb", "regress", {"name": "regress", **pair, **score}, ("spearman",), 1008, 600),
         Set("stsb embed", "stsb", "embed", {"name": "embed", **pair, **score}, ("spearman",), 1008, 600, rate=5e-5),
         Set("rte", "rte", "classify", {"name": "classify", **pair, **label}, ("accuracy",), 800, 277, test="dev"),
-        Set("clinc150", "clinc150", "classify", single, ("accuracy",), 3200, 800, rate=5e-4),
-        Set("ag_news", "ag_news", "classify", single, ("accuracy",), 960, 500, epochs=2),
+        Set("clinc150", "clinc150", "classify", single, ("accuracy",), 3200, 500, rate=5e-4),
+        Set("ag_news", "ag_news", "classify", single, ("accuracy",), 960, 300, epochs=2),
         Set("mnist", "mnist_t10k", "classify_image", {"name": "classify_image"}, ("accuracy",), 4000, 1000, model=vit,
             epochs=6, rate=1e-3),
         Set("e2e causal", "e2e_nlg", "generate", facts, both, 1600, 80, model=str(MODEL), rate=2e-3),

@@ -98,4 +98,7 @@ def test_a_folder_that_holds_stages_is_not_written_over(values: dict[str, Any], 
     tunesmith.train(values, out=tmp_path / "run")
     with pytest.raises(RunFolderError, match="nothing in it is touched"):
         tunesmith.train(values, out=tmp_path / "run")
+    with pytest.raises(RunFolderError, match="is not a run") as caught:
+        tunesmith.load(tmp_path / "run")
+    assert "2-classify" in caught.value.hint
     assert runs.Run(tmp_path / "run" / "2-classify", True).evaluation["title"].startswith("classify with full")

@@ -18,6 +18,7 @@ from tunesmith.recipe import DEFAULTS, Recipe, resolve
 MODEL, RECIPE, TASK, PROBE = "model", "recipe.yaml", "task.json", "probe.json"
 TOKENIZER = "tokenizer.json"
 """The tokenizer that was trained for a model from scratch."""
+HINT = "Give the folder that `tunesmith train` named."
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -25,7 +26,9 @@ def read_recipe(folder: Path) -> Recipe:
     path = folder / RECIPE
     if not path.is_file():
         told = "does not exist" if not folder.exists() else "is not a run: it has no recipe.yaml"
-        raise RunFolderError(f"The folder {folder} {told}.", hint="Give the folder that `tunesmith train` named.")
+        stages = sorted(str(inner.parent) for inner in folder.glob(f"*/{RECIPE}"))
+        hint = f"It holds stages: give one of {', '.join(stages)}." if stages else HINT
+        raise RunFolderError(f"The folder {folder} {told}.", hint=hint)
     recipe = resolve(document.read(path), str(path))
     state = read_json(folder / TASK)
     with reading(folder / TASK):
