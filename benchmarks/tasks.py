@@ -65,8 +65,8 @@ def sets() -> dict[str, Set]:
     spans = {"name": "answer_span", "max_length": 256, "stride": 64}
     both = ("bleu", "rougeL")
     found = [
-        Set("wnut17", "wnut17", "tag", {"name": "tag"}, ("f1",), 1600, 600),
-        Set("squad", "squad", "answer_span", spans, ("exact_match", "f1"), 640, 120, test="dev", epochs=2),
+        Set("wnut17", "wnut17", "tag", {"name": "tag"}, ("f1",), 1600, 600, rate=6e-4),
+        Set("squad", "squad", "answer_span", spans, ("exact_match", "f1"), 640, 120, test="dev", epochs=2, rate=5e-4),
         Set("stsb regress", "stsb", "regress", {"name": "regress", **pair, **score}, ("spearman",), 1008, 600),
         Set("stsb embed", "stsb", "embed", {"name": "embed", **pair, **score}, ("spearman",), 1008, 600, rate=5e-5),
         Set("rte", "rte", "classify", {"name": "classify", **pair, **label}, ("accuracy",), 800, 277, test="dev"),
