@@ -40,7 +40,7 @@ def test_unknown_ending(desk: Desk) -> None:
         ("rows.jsonl", ROWS, "what looks like CSV: let its name end in .csv"),
         ("rows.jsonl", '[{"text": "a", "label": "b"}]\n', "one JSON list: let its name end in .json"),
         ("rows.csv", b"PK\x03\x04rest", "Excel workbook (.xlsx): save the sheet as CSV"),
-        ("rows.csv", gzip.compress(ROWS.encode()), "a gzip file: let its name end in .gz"),
+        ("rows.csv", gzip.compress(ROWS.encode(), mtime=0), "a gzip file: let its name end in .gz"),
         ("rows.csv", ROWS.encode("utf-16"), "UTF-16 text: save it as UTF-8"),
         ("rows.parquet", ROWS, "no Parquet data"),
     ],
