@@ -23,6 +23,8 @@ def test_the_first_asks_and_the_second_ends(number: int, caplog: pytest.LogCaptu
 
 
 def test_what_is_saved_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    # A shell that runs in the background leaves Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with caplog.at_level(logging.WARNING, "tunesmith"), Interrupt():
         os.kill(os.getpid(), signal.SIGINT)
     assert caplog.messages == ["Stopping after this step; the run is saved first. Once more ends it at once."]
