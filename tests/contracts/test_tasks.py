@@ -149,8 +149,12 @@ def test_what_is_seen_is_what_carries_loss(task: str, backbone: str) -> None:
     toyed = built(task, backbone)
     part, tokenizer = toyed.recipe.task, toyed.backbone.tokenizer
     for example in part.encode(take(toyed.batches.rows, [0, 1]), tokenizer, toyed.backbone.limit):
-        for seen in part.seen(example, tokenizer):
-            assert len(seen.tokens) == len(seen.loss)
+        shown = part.seen(example, tokenizer)
+        assert all(len(seen.tokens) == len(seen.loss) for seen in shown)
+        # A task marks every position with a loss of its own (of a span its start and its end), or none where the loss
+        # is that of the whole example.
+        marked, targets = sum(sum(seen.loss) for seen in shown), part.targets(part.collate([example], tokenizer))
+        assert marked in (0, targets, 2 * targets), part.word()
 
 
 @pytest.mark.parametrize("method", registry.names("methods"))

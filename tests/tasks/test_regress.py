@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_squared_error, r2_score
+from transformers import pipeline
 
 from tests import toy
 from tests.tasks.test_classify import logits_in_both_orders, pairs_in_both_orders
 from tests.toy import outputs_of
 from tunesmith.core.column import Row
 from tunesmith.core.panel import Points
+from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.builtin import tiny_tokenizer
 from tunesmith.tasks.regress import Regress, squared_error
 
@@ -143,3 +147,16 @@ def test_both_numbers_are_added_by_hand() -> None:
 def test_both_orders_need_a_pair() -> None:
     with pytest.raises(ValueError, match="'both_orders' needs a second text"):
         Regress(both_orders=True)
+
+
+def test_a_saved_model_gives_its_numbers_in_a_plain_pipeline(tmp_path: Path) -> None:
+    toyed = toy.prepared({"task": "regress"})
+    lines: list[dict[str, Any]] = []
+    rows = Dataset.from_list([{"text": "amber basil"}, {"text": "cedar"}])
+    Predictor(toyed.backbone.model, toyed.backbone.tokenizer, toyed.recipe.task, 128).predict(rows, each=lines.append)
+    folder = str(toy.save(toyed, tmp_path / "model"))
+    plain = pipeline("text-classification", folder, device="cpu", function_to_apply="none")
+    # The pipeline knows nothing of the scale of the scores, which the task's state holds.
+    state = toyed.recipe.task.state()
+    given = [state["mean"] + state["scale"] * one["score"] for one in plain(rows["text"][:])]
+    assert given == pytest.approx([line["prediction"] for line in lines], abs=1e-5)

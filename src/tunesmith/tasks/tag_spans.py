@@ -82,7 +82,7 @@ def fault(tags: Sequence[str], scheme: str) -> str:
 
 
 def repaired(tags: Sequence[str], scheme: str) -> Tags:
-    """A legal sequence with the same spans, as they are read leniently."""
+    """A legal sequence with the same spans, as they are read leniently; all tags must be of the scheme."""
     if scheme == "none":
         return tuple(tags)
     found = list(tags)
