@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 TORCH := torch==2.13.0
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
-BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+SPEEDS := speed predict ladder estimates linear gpu
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs bench clean
@@ -52,9 +52,8 @@ check: $(READY)  ## lint, format, types, layers, sizes and names
 docs: $(READY)  ## write docs/reference anew from the code
 	$(PYTHON) docs/generate.py
 
-bench: $(READY)  ## run every program in benchmarks/
-	@$(if $(BENCHMARKS),,echo "bench: there is no program in benchmarks/ yet")
-	@set -e; for program in $(BENCHMARKS); do echo "bench: $$program"; $(PYTHON) $$program; done
+bench: $(READY)  ## compare speeds with few rows and print the tables; docs/benchmarks has the full ones
+	@set -e; for program in $(SPEEDS); do echo "bench: $$program"; $(PYTHON) benchmarks/$$program.py --quick; done
 
 clean:  ## remove .venv, caches and builds; runs/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist src/*.egg-info

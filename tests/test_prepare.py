@@ -5,14 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 
 from tests import toy
 from tunesmith import prepare
-from tunesmith.core import rows
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.notes import listening
 from tunesmith.recipe import from_values
@@ -57,23 +54,6 @@ def test_the_parameters_that_train_are_said() -> None:
     with listening() as notes:
         toy.prepared({"method": "head_only", "train": {"steps": 5}})
     assert "99 of 30,755 parameters train (0.32 %), in 5 updates." in notes
-
-
-def test_sizes_are_characters_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "BLOCK", 2)
-    monkeypatch.setattr(prepare, "BLOCK", 2)
-    table = Dataset.from_list([{"text": text, "pair": "xy", "label": "long label"} for text in ("a", "äöü", "🚀" * 5)])
-    pairs = from_values(LEAST | {"task": {"name": "classify", "pair": "pair"}})
-    single = from_values(LEAST).task
-    assert prepare.sizes(table, pairs.task).tolist() == [3, 5, 7]
-    assert prepare.sizes(table, single).tolist() == [1, 3, 5]
-    assert prepare.sizes(table, single).dtype == np.int64
-    assert prepare.sizes(rows.Bins(table, [[0, 2], [1]]), single).tolist() == [6, 3]
-
-
-def test_sizes_of_what_a_task_arranged_are_tokens() -> None:
-    table = Dataset.from_list([{"input_ids": [5] * n, "text": "x"} for n in (4, 2)])
-    assert prepare.sizes(table, from_values(LEAST).task).tolist() == [4, 2]
 
 
 def test_a_limit_that_the_model_has_not_is_refused() -> None:

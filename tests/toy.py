@@ -82,7 +82,7 @@ def prepared(values: Mapping[str, Any], count: int = 8, rows: Dataset | None = N
             "train": {"precision": "float32", "device": "cpu", "batch_size": 4, **values.get("train", {})},
         }
     )
-    splits = SimpleNamespace(train=rows or rows_for(recipe.task, count), validation=None, test=None)
+    splits = SimpleNamespace(train=rows or rows_for(recipe.task, count), validation=None, test=None, sources={})
     prepare.learn(recipe, splits)  # type: ignore[arg-type]
     return prepare.prepare(recipe, splits)  # type: ignore[arg-type]
 
@@ -106,10 +106,7 @@ def train(toy: Prepared, folder: Path, **outside: Any) -> bool:
     """Run the loop on a training."""
     world = {"evaluate": dict, "interrupted": lambda: False, **outside}
     folder.mkdir(parents=True, exist_ok=True)
-    return loop.train(
-        toy.training, toy.recipe.parts, toy.batches, toy.recipe.train, toy.accelerator,
-        loop.Outside(folder / "checkpoints", Log(folder / "metrics.jsonl"), **world),
-    )  # fmt: skip
+    return toy.train(loop.Outside(folder / "checkpoints", Log(folder / "metrics.jsonl"), **world))
 
 
 def weights(toy: Prepared) -> dict[str, Any]:

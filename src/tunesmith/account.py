@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,14 +73,6 @@ def cost(folder: Path, prepared: Prepared) -> dict[str, Any]:
         "device": settings.device,
         "precision": settings.precision,
     }
-
-
-def peak_memory() -> int:
-    """Most bytes held so far: by the process, or on the GPU where there is one."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def judge(folder: Path) -> None:

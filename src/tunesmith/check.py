@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import PrivateAttr
+import psutil
 
-from tunesmith import account, examples, prepare
+from tunesmith import examples, prepare
 from tunesmith.core import surgery
+from tunesmith.core.notes import silent
 from tunesmith.core.panel import Panel, Result
-from tunesmith.core.part import Part
-from tunesmith.core.step import Training
+from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
+from tunesmith.estimate import estimate
 from tunesmith.recipe import Recipe
-from tunesmith.train import loop
-from tunesmith.train.log import Log
+from tunesmith.report.wording import duration, size
 
-TIMED = 2
-
-
-class Stopwatch(Part):
-    """A part that only looks at the clock after every step."""
-
-    _times: list[float] = PrivateAttr(default_factory=list)
-
-    def after_step(self, training: Training) -> None:
-        """Note the time."""
-        self._times.append(time.perf_counter())
-
-    @property
-    def seconds(self) -> float:
-        """Mean seconds of the steps after the first, which warms the machine up."""
-        return float(np.mean(np.diff(self._times)))
+READING = 1.0
+"""Seconds of a first reading of the rows from which on it is told apart from later ones."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +35,23 @@ class Checked:
         """JSON values."""
         return {**Result([], self.panels).as_json(), **self.facts}
 
+    def told(self) -> str:
+        """What the whole run takes, in a line."""
+        seconds, memory = duration(self.facts["estimated_seconds"]), size(self.facts["estimated_peak_memory_bytes"])
+        return f"The whole run, from the command to the report, takes about {seconds} and {memory} of memory."
 
-def check_all(stages: Sequence[Recipe]) -> Checked:
-    """Look at every stage of a recipe, each as if it started from the recipe's own backbone."""
-    found = [check(stage) for stage in stages]
+
+def process_began() -> float:
+    """When this process began, as `time.time` tells it."""
+    return psutil.Process().create_time()
+
+
+def check_all(stages: Sequence[Recipe], began: float | None = None) -> Checked:
+    """Look at every stage of a recipe, each as if it started from the recipe's own backbone.
+
+    began: when the command was given, as `time.time` tells it; now, where not given.
+    """
+    found = [check(stage, None if number else began) for number, stage in enumerate(stages)]
     if len(found) == 1:
         return found[0]
     names = [f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
@@ -64,18 +61,24 @@ def check_all(stages: Sequence[Recipe]) -> Checked:
         for panel in one.panels
     ]
     facts = {f"{name} {key}": value for name, one in zip(names, found, strict=True) for key, value in one.facts.items()}
-    return Checked(panels, facts)
+    whole = {
+        "estimated_seconds": sum(one.facts["estimated_seconds"] for one in found),
+        "estimated_peak_memory_bytes": max(one.facts["estimated_peak_memory_bytes"] for one in found),
+    }
+    return Checked(panels, {**facts, **whole})
 
 
-def check(recipe: Recipe) -> Checked:
-    """Look at the data, encode examples, time two steps on a copy that is thrown away. Raises what a run would
-    raise.
+def check(recipe: Recipe, began: float | None = None) -> Checked:
+    """Look at the data, encode examples, and run a miniature of the whole on a copy that is thrown away. Raises what a
+    run would raise.
     """
+    began = time.time() if began is None else began
     recipe = prepare.settle(recipe)
-    splits = load_data(recipe.data, recipe.task.columns())
+    splits, saved = _read(recipe)
     prepare.check_fit(recipe, splits)
     prepare.learn(recipe, splits)
     prepared = prepare.prepare(recipe, splits)
+    started = time.time() - began - saved
     sample = examples.sample(prepared)
     trains, every = surgery.count(prepared.backbone.model)
     facts = {
@@ -86,29 +89,25 @@ def check(recipe: Recipe) -> Checked:
         "cut": sample.cut,
         **_lengths(prepared, sample),
         "updates": prepared.training.total_steps,
-        **_timed(prepared),
     }
-    return Checked([*splits.panels, *sample.panels()], facts)
+    panels = [*splits.panels, *sample.panels()]
+    return Checked(panels, {**facts, **estimate(prepared, splits, sample.examples, started).facts()})
+
+
+def _read(recipe: Recipe) -> tuple[Splits, float]:
+    """The rows, and the seconds that a run after this one saves because they are read already."""
+    began = time.perf_counter()
+    splits = load_data(recipe.data, recipe.task.columns())
+    first = time.perf_counter() - began
+    if first < READING:
+        return splits, 0.0
+    with silent():
+        load_data(recipe.data, recipe.task.columns())
+    # Both were spent here: the run reads once, as fast as the second time.
+    return splits, first
 
 
 def _lengths(prepared: prepare.Prepared, sample: examples.Sample) -> dict[str, float]:
     if prepared.recipe.task.reads == "images":  # which have no tokens
         return {}
     return {"tokens_median": float(np.median(sample.sizes)), "tokens_longest": int(sample.sizes.max())}
-
-
-def _timed(prepared: prepare.Prepared) -> dict[str, float]:
-    """Train three updates on the throw-away model; the whole run's time and memory follow from the last two."""
-    stopwatch = Stopwatch()
-    total = prepared.training.total_steps
-    prepared.training.total_steps = TIMED + 1
-    parts = [*prepared.recipe.parts, stopwatch]
-    quiet = prepared.recipe.train.model_copy(update={"evaluate_every": None, "checkpoint_every": 10**9})
-    with tempfile.TemporaryDirectory() as folder:
-        outside = loop.Outside(Path(folder), Log(Path(folder) / "metrics.jsonl"), dict, lambda: False)
-        loop.train(prepared.training, parts, prepared.batches, quiet, prepared.accelerator, outside)
-    return {
-        "seconds_a_step": stopwatch.seconds,
-        "estimated_seconds": stopwatch.seconds * total,
-        "estimated_peak_memory_bytes": account.peak_memory(),
-    }

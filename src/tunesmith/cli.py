@@ -21,6 +21,7 @@ from tunesmith.core import arguments as words
 from tunesmith.core import files, registry
 from tunesmith.core.errors import RecipeError, TunesmithError, nearest
 from tunesmith.core.lazy import Lazy
+from tunesmith.core.lean import lean
 from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     from tunesmith.serve import merge as merges
     from tunesmith.serve import session as sessions
 else:
-    catalogue = Lazy("tunesmith.catalogue")
-    checks, explaining, measuring = Lazy("tunesmith.check"), Lazy("tunesmith.explain"), Lazy("tunesmith.measure")
-    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages")
+    catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
+    checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
+    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
-    sessions, merges = Lazy("tunesmith.serve.session"), Lazy("tunesmith.serve.merge")
+    sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
 
 app = typer.Typer(help="Fine-tune pre-trained models, and see what it gained and what it cost.", no_args_is_help=True)
 messages = Console(stderr=True, soft_wrap=True)
@@ -96,13 +97,13 @@ def check(
     to_page: Annotated[Path | None, typer.Option("--page", help="Write what the model sees as a page here.")] = None,
 ) -> None:  # fmt: skip
     """Train nothing: show what the model will see, what would train, and how long it would take."""
-    checked = checks.check_all(stages.read(source, _overrides(model, method, set_)))
+    checked = checks.check_all(stages.read(source, _overrides(model, method, set_)), checks.process_began())
     if to_page is not None:
         page.write_panels(to_page, f"What {source} trains on", checked.panels)
     if as_json:
         _print_json(checked.as_json())
     else:
-        printed.show([*printed.panels(checked.panels), printed.facts(checked.facts)])
+        printed.show([*printed.panels(checked.panels), printed.facts(checked.facts), f"\n{checked.told()}"])
 
 
 @app.command()

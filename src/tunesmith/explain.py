@@ -10,15 +10,21 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tunesmith import stages
-from tunesmith.core import registry
+from tunesmith.core import registry, sentences
 from tunesmith.core.errors import RecipeError, nearest
 from tunesmith.core.part import Part
 from tunesmith.data.settings import DataSettings
 from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe
 from tunesmith.train.settings import TrainSettings
+from tunesmith.train.speed import SpeedSettings
 
-SECTIONS: dict[str, type[BaseModel]] = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "train": TrainSettings,
+    "speed": SpeedSettings,
+}
 
 STEPS = {
     "modify": "the model is changed, once",
@@ -93,7 +99,7 @@ def settings_of(settings: type[BaseModel]) -> list[Setting]:
 def fields_of(settings: type[BaseModel], before: str = "") -> list[tuple[str, FieldInfo]]:
     """Settings by name, those of a group one by one: `sampling.beams`."""
     found = []
-    for name, info in settings.model_fields.items():
+    for name, info in sentences.told(settings).items():
         group = info.annotation
         if isinstance(group, type) and issubclass(group, BaseModel):
             found += fields_of(group, f"{before}{name}.")

@@ -15,13 +15,14 @@ from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import read_json
 from tunesmith.core.notes import note
-from tunesmith.core.part import Finished, Suite
+from tunesmith.core.part import Finished, Predictions, Suite
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.serve import session
+from tunesmith.train import faster
 
 EVALUATION = "evaluation.json"
 
@@ -33,17 +34,23 @@ def suites(recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predi
     anew.
     """
     predictor = _predictor(backbone, recipe)
-    found = {name: predictor.predict(rows, out=predictions / f"{name}.jsonl") for name, rows in splits.items()}
+    with faster.answering(backbone.model, recipe.speed):
+        found = {name: predictor.predict(rows, out=predictions / f"{name}.jsonl") for name, rows in splits.items()}
     for name, predictions_of in found.items():
         if predictions_of.cut:
             note(f"{predictions_of.cut:,} of {len(splits[name]):,} {name} rows are longer than the limit and were cut.")
     fresh = _predictor(prepare.load_backbone(recipe), recipe)
     fresh.model.to(backbone.model.device)  # type: ignore[arg-type]
+
+    def untrained(name: str) -> Predictions:
+        with faster.answering(fresh.model, recipe.speed):
+            return fresh.predict(splits[name])
+
     finished = Finished(
         task=recipe.task,
         splits=splits,
         predict=found.__getitem__,
-        untrained=lambda name: fresh.predict(splits[name]),
+        untrained=untrained,
         lines=lambda name, places: _lines(predictions / f"{name}.jsonl", places),
         seed=recipe.train.seed,
     )

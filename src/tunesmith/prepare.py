@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import cast
+from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
+from tunesmith import fit
 from tunesmith.core import surgery
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError, raise_faults
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Part, Task
-from tunesmith.core.rows import BLOCK, Bins, Rows, each
+from tunesmith.core.rows import Rows, each
 from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
+from tunesmith.data import cache
 from tunesmith.data.load import Splits
+from tunesmith.data.sizes import sizes
 from tunesmith.models import load as models
 from tunesmith.models import origin, quantise, scratch, vocabulary
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
-from tunesmith.train import optimizer, precision
+from tunesmith.train import faster, loop, optimizer, precision
 from tunesmith.train.batches import Batches
+from tunesmith.train.compiled import Compiled
+from tunesmith.train.frozen import Report
 
 SHORTEST = 8
 """Fewest tokens that a method must leave for a text."""
@@ -46,6 +50,25 @@ class Prepared:
     training: Training
     batches: Batches
     accelerator: Accelerator
+
+    def train(self, outside: loop.Outside) -> bool:
+        """Run the loop with the recipe's shortcuts; False when the user interrupted it."""
+        recipe, compiled = self.recipe, self.recipe.speed.compile
+        # What it would join is joined already where blocks run on one row.
+        tried = compiled is True or (compiled == "auto" and not recipe.speed.unpadded)
+        parts = [*recipe.parts, *([Compiled(setting=compiled)] if tried else [])]
+        reports: list[Report] = []
+        with ExitStack() as stack:
+
+            def ready() -> None:
+                reports.append(stack.enter_context(faster.training(self.training, parts, recipe.speed, recipe.train)))
+
+            outside = replace(outside, ready=ready, unread=recipe.speed.unread)
+            ended = loop.train(self.training, parts, self.batches, recipe.train, self.accelerator, outside)
+        for report in reports:
+            if report.kept:
+                outside.log.write("frozen", step=self.training.step, **asdict(report))
+        return ended
 
 
 def settle(recipe: Recipe) -> Recipe:
@@ -87,25 +110,21 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
             f"The method '{recipe.method.word()}' leaves the embeddings as they are: the rows of the added words stay "
             "the mean of their pieces'. Method full trains them, and so does lora with embeddings: true."
         )
-    couples = recipe.task.couples or surgery.moves_statistics(backbone.model, surgery.trained(backbone.model))
-    if recipe.task.couples and (settings.micro_batch_size or settings.batch_size) == 1:
-        raise RecipeError(
-            "An example's loss depends on the others beside it, and with one row at a time there are none.",
-            hint="Raise train.batch_size (and train.micro_batch_size, where it is set).",
-        )
-    if couples and settings.micro_batch_size not in (None, settings.batch_size):
-        warn(
-            f"An example's loss depends on the others beside it: with train.micro_batch_size these are "
-            f"{settings.micro_batch_size}, not {settings.batch_size}."
-        )
     if settings.activation_checkpointing:
         _checkpoint_activations(backbone, recipe)
     accelerator = precision.accelerator(settings)
     backbone.model.to(accelerator.device)
     rows = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit)
+    lengths = sizes(rows, recipe.task)
+    if settings.batch_size == "auto":
+        found = fit.batch_size(backbone, recipe.task, rows, lengths, getattr(torch, settings.precision))
+        settings = settings.model_copy(update={"batch_size": found})
+        recipe = replace(recipe, train=settings)
+    _check_couples(backbone, recipe)
     batches = Batches(
-        rows, sizes(rows, recipe.task), recipe.task, backbone.tokenizer, backbone.limit,
-        settings.batch_size, settings.micro_batch_size or settings.batch_size, settings.seed,
+        rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
+        settings.size, settings.micro_batch_size or settings.size, settings.seed, ahead=recipe.speed.ahead,
+        kept=_kept(recipe, splits, backbone) if rows is splits.train else None,
     )  # fmt: skip
     rate = settings.learning_rate or recipe.method.learning_rate
     total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
@@ -118,6 +137,31 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
     seed_everything(settings.seed)
     return Prepared(recipe, backbone, training, batches, accelerator)
+
+
+def _kept(recipe: Recipe, splits: Splits, backbone: Backbone) -> Path | None:
+    """The file of the training split's encoded examples; None where rows are no file's, or images."""
+    source = splits.sources.get("train")
+    if source is None or recipe.task.reads != "text":
+        return None
+    data = recipe.data.model_dump(mode="json")
+    origin = [source["sha256"], source["rows"], splits.columns, data, backbone.identity.tokenizer, backbone.limit]
+    return cache.examples(recipe.task, *origin)
+
+
+def _check_couples(backbone: Backbone, recipe: Recipe) -> None:
+    settings = recipe.train
+    couples = recipe.task.couples or surgery.moves_statistics(backbone.model, surgery.trained(backbone.model))
+    if recipe.task.couples and (settings.micro_batch_size or settings.size) == 1:
+        raise RecipeError(
+            "An example's loss depends on the others beside it, and with one row at a time there are none.",
+            hint="Raise train.batch_size (and train.micro_batch_size, where it is set).",
+        )
+    if couples and settings.micro_batch_size not in (None, settings.size):
+        warn(
+            f"An example's loss depends on the others beside it: with train.micro_batch_size these are "
+            f"{settings.micro_batch_size}, not {settings.size}."
+        )
 
 
 def _checkpoint_activations(backbone: Backbone, recipe: Recipe) -> None:
@@ -246,31 +290,3 @@ def check_truths(task: Task, rows: Rows, path: str) -> None:
                 faults.append(f"line {row['line']}: {error.message}")
         raise_faults(DataError, f"The answers in {path} don't fit the model:", faults, hint="Mend these rows.")
         raise
-
-
-def sizes(rows: Rows, task: Task) -> np.ndarray:
-    """The size of each row, over the columns that are read: characters of texts, items of lists, tokens where the task
-    arranged them: [rows]. Images are all alike.
-    """
-    if isinstance(rows, Bins):
-        members = sizes(rows.rows, task)
-        return np.array([members[list(one)].sum() for one in rows.bins])
-    if task.reads == "images":
-        return np.ones(len(rows), dtype=np.int64)
-    table = cast(Dataset, rows).with_format("arrow")
-    arranged = ["input_ids"] if "input_ids" in table.column_names else []
-    inputs = arranged or [column.role for column in task.columns() if not column.target]
-    inputs = [name for name in inputs if name in table.column_names]
-    blocks = [_sizes(table[start : start + BLOCK], inputs) for start in range(0, len(rows), BLOCK)]
-    return np.concatenate(blocks)
-
-
-def _sizes(block: pa.Table, inputs: list[str]) -> np.ndarray:
-    total = np.zeros(block.num_rows, dtype=np.int64)
-    for name in inputs:
-        column = block.column(name)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            total += pc.fill_null(pc.utf8_length(column), 0).to_numpy()
-        elif pa.types.is_list(column.type):
-            total += pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    return total

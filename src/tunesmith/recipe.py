@@ -25,8 +25,10 @@ from tunesmith.data import sample
 from tunesmith.data.settings import DataSettings
 from tunesmith.models.settings import ModelSettings
 from tunesmith.train.settings import TrainSettings
+from tunesmith.train.speed import SpeedSettings
 
-SECTIONS = ("model", "task", "data", "method", "objective", "regularizers", "schedules", "train", "evaluate")
+SECTIONS = ("model", "task", "data", "method", "objective", "regularizers", "schedules", "train", "speed", "evaluate")
+BARE = {"data": "train", "speed": "shortcuts"}
 DEFAULTS = {"method": "full", "objective": "supervised"}
 Settings = TypeVar("Settings", bound=BaseModel)
 Fault = tuple[tuple[str | int, ...], str]
@@ -44,6 +46,7 @@ class Recipe:
     regularizers: list[Part]
     schedules: list[Part]
     train: TrainSettings
+    speed: SpeedSettings
     suites: list[Suite]
 
     @property
@@ -67,6 +70,7 @@ class Recipe:
             "regularizers": [registry.spec(part) for part in self.regularizers],
             "schedules": [registry.spec(part) for part in self.schedules],
             "train": self.train.model_dump(),
+            "speed": self.speed.model_dump(),
             "evaluate": [registry.spec(part) for part in self.suites],
         }
 
@@ -113,11 +117,13 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def _widened(key: str | int, value: Any) -> dict[str, Any]:
-    """The mapping for which a bare word stands: of a file in `data`, of a part's name elsewhere."""
+    """The mapping for which a bare word stands: of a file in `data`, of all shortcuts in `speed`, of a part's name
+    elsewhere.
+    """
     if value is None and key in DEFAULTS:
         value = DEFAULTS[str(key)]
     if isinstance(value, str):
-        return {"train" if key == "data" else "name": value}
+        return {BARE.get(str(key), "name"): value}
     return dict(value) if isinstance(value, Mapping) else {}
 
 
@@ -129,6 +135,7 @@ def resolve(read: Document, where: str = "") -> Recipe:
     model = _section(values, "model", ModelSettings, "name", faults)
     data = _section(values, "data", DataSettings, "train", faults)
     train = _section(values, "train", TrainSettings, "epochs", faults)
+    speed = _section(values, "speed", SpeedSettings, "shortcuts", faults)
     task, unread = None, None
     try:
         spec = _task_spec(values.get("task"), data, faults)
@@ -148,10 +155,10 @@ def resolve(read: Document, where: str = "") -> Recipe:
     if unread is not None:
         faults.append((("data", "train"), unread.message))
     _raise(faults, read, where)
-    assert model and data and train and task and method and objective
+    assert model and data and train and speed and task and method and objective
     return Recipe(
         model, cast(Task, task), data, cast(Method, method), cast(Objective, objective), regularizers, schedules, train,
-        cast(list[Suite], suites),
+        speed, cast(list[Suite], suites),
     )  # fmt: skip
 
 
@@ -162,7 +169,8 @@ def _section(
     if isinstance(given, str) and bare != "epochs":
         given = {bare: given}
     if not isinstance(given, Mapping):
-        word = {"name": "neither a name nor", "train": "neither a path nor"}.get(bare, "not")
+        words = {"name": "neither a name nor", "train": "neither a path nor", "shortcuts": "neither a word nor"}
+        word = words.get(bare, "not")
         faults.append(((name,), f"{shown(given)} is {word} a mapping of settings"))
         return None
     try:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from tunesmith import account, examples, measure, prepare
@@ -36,6 +37,7 @@ from tunesmith.core.files import (
 from tunesmith.core.notes import listening, note
 from tunesmith.core.panel import Result
 from tunesmith.core.part import Task
+from tunesmith.core.peak import peak_memory
 from tunesmith.core.rows import each, take
 from tunesmith.data import sources
 from tunesmith.data.load import Splits
@@ -50,7 +52,7 @@ from tunesmith.report import page
 from tunesmith.serve import session
 from tunesmith.serve.folder import TOKENIZER
 from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
-from tunesmith.train import loop
+from tunesmith.train import faster, loop
 from tunesmith.train.log import Log, Watcher
 
 DATA, LOCK = "data.json", ".lock"
@@ -86,15 +88,8 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         prepare.check_fit(recipe, splits)
         prepare.learn(recipe, splits)
         prepared = prepare.prepare(recipe, splits)
-        recipe = replace(prepared.recipe, data=sources.absolute(recipe.data))
         with writing_folder(folder) as temporary:
-            write_json(temporary / TASK, recipe.task.state())
-            write_json(temporary / DATA, Result([], [*splits.panels, *examples.sample(prepared).panels()]).as_json())
-            write_json(temporary / ENVIRONMENT, account.environment(recipe, splits))
-            write_json(temporary / PROBE, _probe(recipe, splits))
-            if recipe.model.tokenizer is not None:
-                write_text(temporary / TOKENIZER, recipe.model.tokenizer)
-            write_text(temporary / RECIPE, recipe.text())
+            lay_out(temporary, prepared, splits)
         with _locked(folder):
             return _go_on(folder, prepared, splits, watch, notes)
 
@@ -115,15 +110,29 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
         return _go_on(folder, prepare.prepare(recipe, splits), splits, watch, notes)
 
 
+def lay_out(folder: Path, prepared: prepare.Prepared, splits: Splits) -> None:
+    """Write what a run's folder holds before the first update."""
+    recipe = replace(prepared.recipe, data=sources.absolute(prepared.recipe.data))
+    write_json(folder / TASK, recipe.task.state())
+    write_json(folder / DATA, Result([], splits.panels).as_json())
+    write_json(folder / ENVIRONMENT, account.environment(recipe, splits))
+    write_json(folder / PROBE, _probe(recipe, splits))
+    if recipe.model.tokenizer is not None:
+        write_text(folder / TOKENIZER, recipe.model.tokenizer)
+    write_text(folder / RECIPE, recipe.text())
+
+
 def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watcher | None, notes: list[str]) -> Run:
     log = Log(folder / METRICS, watch)
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)
+    # Examples as the model saw them are for the report alone: training need not wait for them.
+    write_json(folder / DATA, Result([], [*splits.panels, *examples.sample(prepared).panels()]).as_json())
     account.judge(folder)
-    loaded = _save(folder, prepared)
+    loaded = save(folder, prepared)
     for text in notes:
         log.write("note", text=text)
-    _measure(folder, prepared, loaded, splits)
+    evaluate(folder, prepared, loaded, splits)
     # Nothing is left to resume: the model is saved and proven.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     page.write(folder)
@@ -133,27 +142,29 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
 def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -> bool:
     backbone, recipe = prepared.backbone, prepared.recipe
     predictor = Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
-
-    def evaluate() -> Mapping[str, float]:
-        if splits.validation is None:
-            return {}
-        task, found = recipe.task, predictor.predict(splits.validation)
-        return {"loss": found.loss, **task.metrics(task.truths(each(splits.validation)), found.answers)}
-
     with Interrupt() as interrupt:
-        outside = loop.Outside(folder / CHECKPOINTS, log, evaluate, interrupt.asked)
-        ended = loop.train(
-            prepared.training, recipe.parts, prepared.batches, recipe.train, prepared.accelerator, outside
-        )  # fmt: skip
-    log.write("memory", step=prepared.training.step, peak_bytes=account.peak_memory())
+        outside = loop.Outside(
+            folder / CHECKPOINTS, log, lambda: validate(predictor, splits.validation), interrupt.asked
+        )
+        ended = prepared.train(outside)
+    log.write("memory", step=prepared.training.step, peak_bytes=peak_memory())
     if ended and splits.validation is not None and type(recipe.task).settle is not Task.settle:
-        found = predictor.predict(splits.validation)
+        with faster.answering(backbone.model, recipe.speed):
+            found = predictor.predict(splits.validation)
         recipe.task.settle(recipe.task.truths(each(splits.validation)), found.answers)
         write_json(folder / TASK, recipe.task.state())
     return ended
 
 
-def _save(folder: Path, prepared: prepare.Prepared) -> Backbone:
+def validate(predictor: Predictor, rows: Dataset | None) -> Mapping[str, float]:
+    """Loss and metrics on the validation split; nothing where there is none."""
+    if rows is None:
+        return {}
+    task, found = predictor.task, predictor.predict(rows)
+    return {"loss": found.loss, **task.metrics(task.truths(each(rows)), found.answers)}
+
+
+def save(folder: Path, prepared: prepare.Prepared) -> Backbone:
     """Write model/, load it again and compare, before it takes its place; return what was loaded.
 
     A model that is there already (of a run that was killed later) was proven, and is only loaded.
@@ -179,7 +190,8 @@ def _load(folder: Path, recipe: Recipe) -> Backbone:
     return artifact.load(folder, recipe.model, recipe.task, recipe.method, recipe.train.seed)
 
 
-def _measure(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits) -> None:
+def evaluate(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits) -> None:
+    """Measure a trained model that was saved and loaded again, with every suite, on every held-out split."""
     recipe = prepared.recipe
     held_out = {"validation": splits.validation, "test": splits.test}
     there = {name: rows for name, rows in held_out.items() if rows is not None}

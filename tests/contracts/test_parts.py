@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import toy
-from tunesmith.core import registry
+from tunesmith.core import registry, sentences
 from tunesmith.core.part import Part
 
 PARTS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
@@ -36,7 +36,7 @@ def test_docstring_says_formula_symbols_and_paper(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
 def test_every_setting_has_a_sentence_and_there_are_few(kind: str, name: str) -> None:
-    fields = registry.load(kind, name).model_fields
+    fields = sentences.told(registry.load(kind, name))
     assert len(fields) <= 12
     assert all(info.description for info in fields.values())
 

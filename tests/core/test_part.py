@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import Field, PrivateAttr, ValidationError
 
+from tunesmith.core import sentences
 from tunesmith.core.part import Method, Objective, Part, Schedule, Suite, Task
 
 
@@ -34,7 +35,7 @@ def test_the_word_is_the_name_in_snake_case(name: str, word: str) -> None:
 def test_settings_are_frozen_and_say_what_they_are() -> None:
     part = L2Sp(strength=1)
     assert part.strength == 1.0
-    assert L2Sp.model_fields["strength"].description == "How strong."
+    assert sentences.told(L2Sp)["strength"].description == "How strong."
     with pytest.raises(ValidationError, match="frozen"):
         part.strength = 2.0
 

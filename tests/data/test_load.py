@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
 from tests.data.conftest import Write
 from tests.data.roles import LABEL, SCORE, TAGS, TEXT
+from tunesmith.core.column import Column
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
 from tunesmith.core.panel import Bars, Panel, Result, Table
+from tunesmith.data import near, near_splits, slices
 from tunesmith.data.load import load
 from tunesmith.data.settings import DataSettings
 from tunesmith.data.split import side
@@ -114,3 +117,32 @@ def test_twenty_thousand_rows(write: Write) -> None:
     assert splits.validation is not None and splits.test is not None
     lines = [line for part in (splits.train, splits.validation, splits.test) for line in part["line"]]
     assert sorted(lines) == list(range(2, 20_002))
+
+
+@pytest.mark.parametrize("column", [LABEL, SCORE, TAGS], ids=["classes", "numbers", "several"])
+def test_what_was_found_out_once_is_kept(write: Write, monkeypatch: pytest.MonkeyPatch, column: Column) -> None:
+    monkeypatch.setattr(slices, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(near_splits, "WORTH_KEEPING", 1)
+    words = [f"w{number * 7 % 13}\0" for number in range(30)]
+    texts = [" ".join(words[row % 11 : row % 11 + 9 + row % 2]) + f" {row // 3}" for row in range(300)]
+    values: dict[str, Any] = {"text": "xyz", "number": [1, 2, 3], "texts": [["x"], ["y", "z"], []]}
+    answers = values[column.storage]
+    rows = [{"text": text, column.role: answers[row % 3]} for row, text in enumerate(texts)]
+    path = write("a.jsonl", "\n".join(map(json.dumps, rows)))
+    made = []
+    for function in ("scan", "pairs"):
+        module = {"scan": slices, "pairs": near}[function]
+        original = getattr(module, function)
+        monkeypatch.setattr(module, function, lambda *a, _f=original, **k: (made.append(_f), _f(*a, **k))[1])
+    found = []
+    for _ in range(2):
+        with listening() as said:
+            splits = load(DataSettings(train=str(path)), [TEXT, column])
+        found.append((Result([], splits.panels).as_json(), said, splits.train[:], splits.sources))
+    assert found[0] == found[1]
+    assert any("nearly" in text for text in found[0][1])
+    assert len(made) == 2
+    for file in path.parent.glob("cache/*.npz"):
+        file.write_bytes(b"damaged")
+    again = load(DataSettings(train=str(path)), [TEXT, column])
+    assert Result([], again.panels).as_json() == found[0][0] and len(made) == 4

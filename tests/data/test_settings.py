@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from tunesmith.core.sentences import told
 from tunesmith.data.settings import DataSettings, share
 
 
@@ -32,7 +33,7 @@ def test_a_blank_path_and_an_unknown_key_are_refused() -> None:
 
 
 def test_every_setting_has_its_sentence() -> None:
-    assert all(field.description for field in DataSettings.model_fields.values())
+    assert all(field.description for field in told(DataSettings).values())
 
 
 def test_only_numbers_are_shares() -> None:

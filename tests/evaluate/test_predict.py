@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def predictor(toyed: Prepared, precision: str = "float32") -> Predictor:
     return Predictor(backbone.model, backbone.tokenizer, toyed.recipe.task, backbone.limit, precision)
 
 
+def at_most(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let portions have so many rows, however short."""
+    monkeypatch.setattr(predict, "BATCH", size)
+    monkeypatch.setattr(predict, "TOKENS", 0)
+
+
 def sharp(values: Any = None, count: int = 30) -> Prepared:
     """A toy whose head tells texts apart."""
     toyed = toy.prepared(values or {}, count=count)
@@ -43,7 +50,7 @@ def test_answers_do_not_depend_on_the_batch(backbone: str, monkeypatch: pytest.M
     found: list[list[dict[str, Any]]] = []
     losses = []
     for size in (64, 7, 1):
-        monkeypatch.setattr(predict, "BATCH", size)
+        at_most(size, monkeypatch)
         lines: list[dict[str, Any]] = []
         losses.append(predictor(toyed).predict(toyed.batches.rows, each=lines.append).loss)
         found.append(lines)
@@ -74,7 +81,7 @@ def test_logits_do_not_depend_on_padding(backbone: str) -> None:
 
 def test_answers_stand_in_the_order_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "BLOCK", 11)
-    monkeypatch.setattr(predict, "BATCH", 4)
+    at_most(4, monkeypatch)
     toyed = toy.prepared({"train": {"steps": 60, "learning_rate": 3e-3, "batch_size": 10}}, count=30)
     toy.train(toyed, tmp_path)
     lines: list[dict[str, Any]] = []
@@ -90,7 +97,7 @@ def test_answers_stand_in_the_order_of_the_rows(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_loss_is_the_mean_over_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "BATCH", 4)
+    at_most(4, monkeypatch)
     toyed = sharp()
     task = toyed.recipe.task
     batch = task.collate(task.encode(list(toyed.batches.rows), toyed.backbone.tokenizer, 128), toyed.backbone.tokenizer)  # type: ignore[call-overload]
@@ -103,7 +110,7 @@ def test_the_loss_is_the_mean_over_all_rows(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_pile_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "BATCH", 4)
+    at_most(4, monkeypatch)
     toyed = sharp(count=60)
     alive: list[weakref.ref[torch.Tensor]] = []
     most = 0
@@ -140,7 +147,7 @@ def test_rows_are_read_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_rows_are_sorted_by_length_so_that_little_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "BATCH", 4)
+    at_most(4, monkeypatch)
     toyed = sharp()
     shapes: list[int] = []
     hook = toyed.training.model.register_forward_pre_hook(
@@ -159,12 +166,57 @@ def test_portions_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # A row that is larger than a portion goes alone, and is not left out.
     assert list(portions(sizes, 0)) == [[1], [3], [4], [0], [2]]
     assert list(portions(sizes[:0], 12)) == []
-    monkeypatch.setattr(predict, "BATCH", 2)
+    at_most(2, monkeypatch)
     assert list(portions(sizes, 12)) == [[1], [3, 4], [0, 2]]
 
 
-@pytest.mark.parametrize(("task", "most"), [("classify", 300), ("generate", 200)])
-def test_no_more_positions_at_once_than_fit(task: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_rows_go_in_larger_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "BATCH", 2)
+    monkeypatch.setattr(predict, "TOKENS", 9)
+    # 9 + 4 are two rows, whatever they have; then 4 + 3 + 1 are 8 tokens, and a further 2 would be 10.
+    assert list(portions(np.array([3, 9, 1, 4, 4]), 1000)) == [[1, 3], [4, 0, 2]]
+    assert list(portions(np.array([3, 9, 1, 4, 4, 1, 1]), 1000)) == [[1, 3], [4, 0, 2, 5], [6]]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_encoded_ahead_changes_nothing(asked: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Several blocks: the next is encoded while one is answered; the task decodes with the tokenizer meanwhile.
+    task = {"name": "generate", "answered": 3, "sampling": {"max_new_tokens": 3}}
+    toyed = toy.prepared({"model": "builtin:tiny-gpt2", "task": task})
+    given = Dataset.from_list([{"prompt": f"{toy.WORDS[n % 16]} {n}", "completion": ["oak"]} for n in range(23)])
+    made = replace(predictor(toyed), asked=asked)
+    found: list[list[dict[str, Any]]] = []
+    for block in (64, 23, 4):
+        monkeypatch.setattr(rows, "BLOCK", block)
+        lines: list[dict[str, Any]] = []
+        made.predict(given, each=lines.append)
+        assert [line["prompt"] for line in lines] == given["prompt"]
+        found.append([{key: line[key] for key in ("prompt", "prediction", "cut")} for line in lines])
+    said = [sum(line["prediction"] is not None for line in lines) for lines in found]
+    # Of each block three rows are chosen where nobody asks, and all of the last block, which has three.
+    assert said == ([23, 23, 23] if asked else [3, 3, 5 * 3 + 3])
+    assert found[0] == found[1] and (not asked or found[1] == found[2])
+
+
+def test_a_fault_found_ahead_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BLOCK", 8)
+    toyed = sharp()
+    encode, calls = type(toyed.recipe.task).encode, 0
+
+    def fails(self: Any, *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise ValueError("the third block")
+        return encode(self, *given)
+
+    monkeypatch.setattr(type(toyed.recipe.task), "encode", fails)
+    with pytest.raises(ValueError, match="the third block"):
+        predictor(toyed).predict(toyed.batches.rows)
+
+
+@pytest.mark.parametrize(("task", "most"), [("classify", 300), ({"name": "generate", "answered": 0}, 200)])
+def test_no_more_positions_at_once_than_fit(task: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     toyed = toy.prepared({"model": "builtin:tiny-gpt2", "task": task}, count=12)
     words = toyed.training.model.config.vocab_size
     # Classes are few; of a model that scores every word the scores count too.
@@ -188,7 +240,7 @@ def _nothing(step: Any) -> tuple[np.ndarray, list[dict[str, Any]]]:
 
 def test_answers_that_are_objects_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "BLOCK", 4)
-    monkeypatch.setattr(predict, "BATCH", 2)
+    at_most(2, monkeypatch)
     # Rows of as many words each: their tuples of tags look like a table of texts.
     given = [{"words": [toy.WORDS[n], toy.WORDS[n + 1]], "tags": ["O", ("O", "B-x")[n % 2]]} for n in range(7)]
     toyed = toy.prepared({"task": "tag"}, rows=Dataset.from_list(given))
@@ -199,7 +251,7 @@ def test_answers_that_are_objects_stay_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_answers_may_be_rows_of_objects_or_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "BATCH", 3)
+    at_most(3, monkeypatch)
     task = {"name": "generate", "answered": 2, "sampling": {"max_new_tokens": 2}}
     toyed = toy.prepared({"model": "builtin:tiny-gpt2", "task": task})
     found = predictor(toyed).predict(toy.rows_for(toyed.recipe.task)).answers

@@ -16,7 +16,7 @@ from tunesmith.core.errors import RecipeError
 from tunesmith.core.part import Task
 from tunesmith.core.rows import take
 from tunesmith.core.step import Batch, Step, Update
-from tunesmith.objectives.supervised import EXAMPLES, Supervised, next_token_losses, word_scores
+from tunesmith.objectives.supervised import EXAMPLES, Supervised, next_token_loss, scoring
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
 
@@ -67,24 +67,25 @@ def test_a_task_without_targets_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_next_token_losses_by_hand() -> None:
     # Words 0 and 1 are scored log(3) h and 0: shares 3/4 and 1/4 after the state 1, 1/2 and 1/2 after the state 0.
-    def scores(states: torch.Tensor) -> torch.Tensor:
-        return states @ torch.tensor([[math.log(3), 0.0]])
-
+    weight = torch.tensor([[math.log(3)], [0.0]])
     ids = torch.tensor([[0, 0, 1], [1, 0, 0], [1, 1, 1]])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]])
     states = torch.tensor([[1.0, 0.0, 9.0], [1.0, 9.0, 9.0], [9.0, 9.0, 9.0]])[..., None]
     inputs = {"input_ids": ids, "attention_mask": mask}
     # First: -log 3/4 and -log 1/2, their mean; second: -log 3/4, its padding left out; third: one token, nothing next.
     first, second = (math.log(4 / 3) + math.log(2)) / 2, math.log(4 / 3)
-    found = next_token_losses(states, Batch(inputs, {}, [0, 1, 2]), scores)
-    assert found.tolist() == pytest.approx([first, second, 0.0])
+    found = next_token_loss(states, Batch(inputs, {}, [0, 1, 2]), weight)
+    assert found.item() == pytest.approx(first + second)
     # As parts of two examples, the mean is over all tokens of an example: three of the first.
     parts = Batch(inputs, {"owners": torch.tensor([0, 0, 1])}, [0, 1])
     mean = (2 * math.log(4 / 3) + math.log(2)) / 3
-    assert next_token_losses(states, parts, scores).tolist() == pytest.approx([mean, 0.0])
+    assert next_token_loss(states, parts, weight).item() == pytest.approx(mean)
     # Virtual tokens stand before the text's own states.
     longer = torch.cat([torch.full((3, 2, 1), 5.0), states], dim=1)
-    assert next_token_losses(longer, parts, scores).tolist() == pytest.approx([mean, 0.0])
+    assert next_token_loss(longer, parts, weight).item() == pytest.approx(mean)
+    # A bias of log(3) for word 0: shares 9/10 and 1/10, then 3/4 and 1/4.
+    biased = next_token_loss(states, parts, weight, torch.tensor([math.log(3), 0.0]))
+    assert biased.item() == pytest.approx((2 * math.log(10 / 9) + math.log(4)) / 3)
 
 
 def test_it_is_the_loss_of_transformers_own_language_model() -> None:
@@ -160,13 +161,24 @@ def test_measuring_keeps_no_states() -> None:
 
 def test_a_model_with_an_output_layer_uses_it() -> None:
     model: Any = decoder().training.model
-    states = torch.randn(3, 32)
-    assert torch.equal(word_scores(model, states), states @ model.transformer.wte.weight.T)
+    weight, bias = scoring(model)
+    assert weight is model.transformer.wte.weight and bias is None
     whole = GPT2LMHeadModel(model.config)
-    whole.lm_head = torch.nn.Linear(32, 5, dtype=torch.bfloat16)
-    found = word_scores(whole, states)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, whole.lm_head(states.bfloat16()).float())
+    whole.lm_head = torch.nn.Linear(32, 5)
+    assert scoring(whole) == (whole.lm_head.weight, whole.lm_head.bias)
+
+
+def test_products_are_in_the_type_that_the_model_runs_in() -> None:
+    toyed = decoder()
+    batch = batch_of(toyed, [0, 1])
+    objective, model = toyed.recipe.objective, toyed.training.model
+    assert isinstance(objective, Supervised)
+    objective.setup(toyed.training)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train()(**batch.inputs)
+    assert objective._kind == torch.bfloat16
+    model(**batch.inputs)
+    assert objective._kind is None
 
 
 @pytest.mark.parametrize(

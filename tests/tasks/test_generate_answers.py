@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from tunesmith.core.step import Step
+from tunesmith.core.unpadded import unpadded
 from tunesmith.models.builtin import tiny_configs, tiny_tokenizer
-from tunesmith.tasks.generate_answers import Marks, Sampling, config, padded, written
+from tunesmith.tasks import generate_sequences as sequences
+from tunesmith.tasks.generate_answers import answered, config, texts, written
+from tunesmith.tasks.generate_sampling import Marks, Sampling
 
 PROMPTS = [[1, 9, 8, 7], [1, 5], [1, 6, 6, 7, 30, 31], [1]]
 
@@ -58,13 +61,6 @@ def test_padding_may_be_the_end_token() -> None:
     assert told[0] == told[1]
 
 
-def test_prompts_of_decoders_are_padded_on_the_left() -> None:
-    ids, mask = padded([[5, 6], [7]], 2, left=True)
-    assert ids.tolist() == [[5, 6], [2, 7]] and mask.tolist() == [[1, 1], [0, 1]]
-    ids, mask = padded([[5, 6], [7]], 2, left=False)
-    assert ids.tolist() == [[5, 6], [7, 2]] and mask.tolist() == [[1, 1], [1, 0]]
-
-
 def test_drawn_answers_can_be_repeated() -> None:
     found, sampling = model("tiny-llama"), Sampling(temperature=2.0, top_k=50, top_p=0.95)
     before = torch.random.get_rng_state()
@@ -91,21 +87,32 @@ def test_what_is_repeated_is_punished() -> None:
     assert len(set(answer)) == 20
 
 
-def test_the_end_token_always_ends_an_answer() -> None:
-    assert Marks.of(tiny_tokenizer(), (7,), None) == Marks((7, 2), 0, None)
+def test_transformers_is_told_all_that_a_recipe_says() -> None:
     told = config(Sampling(), 5, Marks((7, 2), 0))
     assert told.eos_token_id == [7, 2] and told.do_sample is False and told.use_cache is True
 
 
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"top_p": 0.9}, "give a temperature above 0"),
-        ({"top_k": 5}, "give a temperature above 0"),
-        ({"temperature": 1.0, "beams": 2}, "leave temperature at 0"),
-        ({"beams": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_settings_that_contradict_each_other(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
-        Sampling(**settings)
+@pytest.mark.parametrize(("name", "start"), [("tiny-gpt2", None), ("tiny-t5", 0)])
+def test_what_is_said_ahead_is_what_a_batch_would_say(name: str, start: int | None) -> None:
+    found, tokenizer = model(name), tiny_tokenizer()
+    marks, sampling = Marks((2,), 0, start), Sampling()
+    base = {"input_ids": [1, 5], "loss": [False, True], "labels": [5, 2], "cut": False, "short": False}
+    asked = [{"asked": True}, {}, {"chosen": True}, {"asked": True}]
+    examples = [{**base, "prompt": prompt, "room": 5, **more} for prompt, more in zip(PROMPTS, asked, strict=True)]
+    later = sequences.batch(examples, tokenizer, start)
+    ahead = sequences.batch(answered(found, examples, sampling, marks), tokenizer, start)
+    assert "prompts" in later.fields and "prompts" not in ahead.fields
+    said = [texts(Step(found, cast(Any, None), batch), tokenizer, sampling, marks) for batch in (ahead, later)]
+    assert said[0] == said[1] and list(said[0]) == [0, 2, 3] and any(said[0].values())
+    # Nobody is asked: nothing is written.
+    quiet = [{**example, "asked": False, "chosen": False} for example in examples]
+    assert answered(found, quiet, sampling, marks) is quiet
+
+
+@pytest.mark.parametrize(("name", "start"), [("tiny-gpt2", None), ("tiny-llama", None), ("tiny-t5", 0)])
+def test_answers_are_the_same_where_blocks_run_without_padding(name: str, start: int | None) -> None:
+    found, marks = model(name), Marks((2,), 0, start)
+    outside = written(found, PROMPTS, [7] * 4, Sampling(), marks)
+    with unpadded(found) as why:
+        assert not why
+        assert written(found, PROMPTS, [7] * 4, Sampling(), marks) == outside

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from tests import toy
+from tunesmith.core import registry
+from tunesmith.core.step import Batch
 from tunesmith.train import batches
 from tunesmith.train.batches import Batches, order
 
@@ -107,6 +113,56 @@ def test_texts_that_are_cut_are_counted_once() -> None:
     made = toy.prepared({"task": {"name": "classify", "max_length": 16}}, rows=rows).batches
     numbers(made, 0, 5)
     assert made.cut == 4
+
+
+def taken(made: Batches, start: int, updates: int) -> list[Batch]:
+    found = made.stream(start)
+    return [batch for _ in range(updates) for batch in next(found).batches]
+
+
+def assert_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert [batch.rows for batch in found] == [batch.rows for batch in expected]
+    for one, other in zip(found, expected, strict=True):
+        for mine, theirs in ((one.inputs, other.inputs), (one.fields, other.fields)):
+            assert mine.keys() == theirs.keys()
+            for name in mine:
+                assert mine[name].dtype == theirs[name].dtype and torch.equal(mine[name], theirs[name])
+
+
+@pytest.mark.parametrize("task", [name for name in registry.names("tasks") if name != "classify_image"])
+def test_ahead_and_kept_change_no_batch(task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = "builtin:tiny-gpt2" if task == "generate" else "builtin:tiny-bert"
+    plain = toy.prepared({"model": model, "task": task}, count=10).batches
+    caplog.clear()
+    caplog.set_level("INFO")
+    epoch = plain.updates_an_epoch
+    fast = replace(plain, ahead=2, kept=tmp_path / "kept.arrow")
+    expected = taken(plain, 0, 3 * epoch)
+    assert_same(taken(fast, 0, 3 * epoch), expected)
+    # From the file that the first pass left, and in the middle of an epoch.
+    assert (tmp_path / "kept.arrow").is_file() or "encoded anew" in caplog.text
+    assert_same(taken(replace(plain, kept=tmp_path / "kept.arrow"), 1, epoch), taken(plain, 1, epoch))
+    assert plain.cut == fast.cut
+
+
+def test_only_what_was_taken_counts_as_cut() -> None:
+    rows = Dataset.from_list([{"text": "x" * 300, "label": "ab"[n % 2], "line": n} for n in range(16)])
+    made = toy.prepared({"task": {"name": "classify", "max_length": 16}}, rows=rows).batches
+    found = replace(made, ahead=3)
+    stream = found.stream(0)
+    for updates in range(1, 4):
+        next(stream)
+        assert found.cut == 4 * updates
+
+
+def test_a_thread_has_a_tokenizer_of_its_own() -> None:
+    # Two threads that cut with one tokenizer at other lengths would disturb each other.
+    made = replace(toy.prepared({}, count=40).batches, ahead=4)
+    stream = made.stream(0)
+    expected = made.tokenizer("amber basil cedar", truncation=True, max_length=5)["input_ids"]
+    for _ in range(30):
+        next(stream)
+        assert made.tokenizer("amber basil cedar", truncation=True, max_length=5)["input_ids"] == expected
 
 
 def test_rows_are_named_by_their_lines() -> None:

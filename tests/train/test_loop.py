@@ -234,9 +234,12 @@ def test_a_part_with_random_numbers_of_its_own_shifts_no_other(method: str, tmp_
                 "task": "classify",
                 "method": {"name": "lora", "dropout": 0.1} if method == "lora" else method,
                 "train": {"steps": 3, "precision": "float32", "device": "cpu", "learning_rate": 0.01},
+                # Rows are left out only where no part looks at gradients, which is equal within rounding.
+                "speed": {"touched_rows": False},
             }
         )
-        splits: Any = type("Splits", (), {"train": toy.rows_for(recipe.task), "validation": None, "test": None})
+        rows = toy.rows_for(recipe.task)
+        splits: Any = type("Splits", (), {"train": rows, "validation": None, "test": None, "sources": {}})
         prepare.learn(recipe, splits)
         toyed = prepare.prepare(replace(recipe, regularizers=parts), splits)
         toy.train(toyed, tmp_path / str(len(parts)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,9 @@ from transformers import (
 
 from tests import toy
 from tunesmith.core import surgery
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import MissingExtraError, RecipeError
 from tunesmith.core.part import Part
-from tunesmith.train import optimizer
+from tunesmith.train import clip, optimizer
 from tunesmith.train.settings import TrainSettings
 
 
@@ -137,3 +139,53 @@ def test_a_part_may_give_parameters_a_rate_of_their_own() -> None:
     assert rates["classifier.bias"] == (pytest.approx(1e-2), 0.0)
     assert rates["bert.pooler.dense.weight"] == (pytest.approx(1e-3), 0.1)
     assert all(group["lr"] == group["peak"] for group in built.param_groups)
+
+
+def test_moments_in_eight_bits_move_weights_alike() -> None:
+    pytest.importorskip("bitsandbytes")
+    torch.manual_seed(0)
+    start = nn.Sequential(nn.Embedding(100, 64), nn.Linear(64, 128))
+    moved = []
+    for word in ("adamw", "adamw_8bit"):
+        model = copy.deepcopy(start)
+        built = optimizer.build(model, [], TrainSettings(optimizer=word, weight_decay=0.1), 0.01)
+        assert [group["names"] for group in built.param_groups] == [["0.weight", "1.weight"], ["1.bias"]]
+        draw = torch.Generator().manual_seed(1)
+        for _ in range(8):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=draw)
+            clip.step(built, float(clip.norm(built)), 1.0)
+        moved.append((model[1].weight - start[1].weight).detach())
+    # Block-wise quantised moments: steps of nearly the same size and direction.
+    assert torch.nn.functional.cosine_similarity(moved[0].view(1, -1), moved[1].view(1, -1)).item() > 0.98
+    assert moved[1].norm() / moved[0].norm() == pytest.approx(1.0, abs=0.1)
+    state = built.state
+    assert state[model[1].weight]["state1"].dtype == torch.uint8
+    assert state[model[0].weight]["state1"].dtype == torch.float32
+
+
+def test_without_bitsandbytes_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        MissingExtraError, match=r"adamw_8bit needs the package bitsandbytes(.|\n)*tunesmith\[quantize\]"
+    ):
+        optimizer.build(nn.Linear(2, 2), [], TrainSettings(optimizer="adamw_8bit"), 1e-3)
+
+
+def test_pages_are_refused_where_all_memory_is_the_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(RecipeError, match=r"paged_adamw_8bit does not work on cpu(.|\n)*adamw_8bit on a CPU too"):
+        optimizer.build(nn.Linear(2, 2), [], TrainSettings(optimizer="paged_adamw_8bit"), 1e-3)
+
+
+@pytest.mark.parametrize("word", ["adamw", "adamw_8bit"])
+def test_a_resume_is_the_same_to_the_bit(word: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    values = {"train": {"steps": 6, "learning_rate": 0.01, "optimizer": word}}
+    whole = toy.prepared(values)
+    toy.train(whole, tmp_path / "whole")
+    asked = iter([False, False, True])
+    assert not toy.train(toy.prepared(values), tmp_path / "halves", interrupted=lambda: next(asked))
+    again = toy.prepared(values)
+    toy.train(again, tmp_path / "halves")
+    assert all(torch.equal(toy.weights(again)[name], one) for name, one in toy.weights(whole).items())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.train import precision
@@ -33,26 +35,80 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         precision.choose_device("cuda")
 
 
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    precision.speedup.cache_clear()
+    yield
+    precision.speedup.cache_clear()
+
+
 @pytest.mark.parametrize(
-    ("device", "able", "expected"),
+    ("device", "native", "gain", "expected"),
     [
-        ("cuda", True, "bfloat16"),
-        ("cuda", False, "float16"),
-        ("mps", False, "float32"),
-        ("cpu", True, "bfloat16"),
-        ("cpu", False, "float32"),
+        ("cuda", True, 1.2, "bfloat16"),
+        ("cuda", True, 1.1, "float32"),
+        ("cuda", False, 8.0, "float16"),
+        ("cuda", False, 0.5, "float32"),
+        ("mps", False, 8.0, "float32"),
+        ("cpu", False, 1.2, "bfloat16"),
+        ("cpu", False, 1.19, "float32"),
+        ("cpu", True, 0.1, "float32"),
     ],
 )
-def test_the_precision_that_the_hardware_does_natively(
-    device: str, able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_the_precision_is_the_one_that_is_measured_fast(
+    device: str, native: bool, gain: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def supported(including_emulation: bool = True) -> bool:
-        return able or including_emulation
+        return native or including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "amx_bf16": False})
+    monkeypatch.setattr(precision, "speedup", lambda kind, device: gain)
     assert precision.choose_precision("auto", device) == expected
     assert precision.choose_precision("float32", device) == "float32"
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, usual: Sequence[float], other: Sequence[float]) -> list[torch.dtype]:
+    """Let products take these seconds, the first of each kind left out; returns what is multiplied."""
+    waiting = {torch.float32: iter([9.0, *usual]), torch.bfloat16: iter([99.0, *other])}
+    asked: list[torch.dtype] = []
+
+    def seconds(inputs: Tensor, weight: Tensor) -> float:
+        assert inputs.dtype == weight.dtype and inputs.shape[1] == weight.shape[1]
+        asked.append(inputs.dtype)
+        return next(waiting[inputs.dtype])
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    return asked
+
+
+def test_the_gain_is_the_median_over_pairs_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pairs 2, 2, 3, 1, 10, 2, 1: the median is 2, though one product was disturbed.
+    asked = timed(monkeypatch, [2, 4, 3, 2, 10, 6, 1], [1, 2, 1, 2, 1, 3, 1])
+    monkeypatch.setattr(precision, "BUDGET", 60.0)
+    assert precision.speedup("bfloat16", "cpu") == 2.0
+    assert asked == [torch.float32, torch.bfloat16] * (precision.ROUNDS + 1)
+    # Once a process: the products have no more times to give.
+    assert precision.speedup("bfloat16", "cpu") == 2.0
+
+
+def test_slow_products_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = timed(monkeypatch, [1.0], [50.0])
+    monkeypatch.setattr(precision, "BUDGET", 0.0)
+    assert precision.speedup("bfloat16", "cpu") == 0.02
+    assert len(asked) == 4
+
+
+def test_the_rate_counts_two_operations_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, [0.5], [])
+    # [768, 384] times [384, 1536] in half a second.
+    assert precision.matrix_rate("float32", "cpu", seconds=0.0) == 2 * 768 * 384 * 1536 / 0.5
+
+
+def test_a_real_measurement_gives_a_rate_and_draws_no_random_number() -> None:
+    state = torch.get_rng_state()
+    assert 1e6 < precision.matrix_rate("float32", "cpu", seconds=0.0) < 1e16
+    assert 1e-4 < precision.speedup("bfloat16", "cpu") < 1e4
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_float16_on_a_cpu_is_refused() -> None:

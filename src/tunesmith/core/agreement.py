@@ -6,8 +6,13 @@ call, which makes a bootstrap take minutes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from scipy.stats import rankdata
+
+from tunesmith.core.lazy import Lazy
+
+stats: Any = Lazy("scipy.stats")
 
 
 def confusion(truths: np.ndarray, answers: np.ndarray, classes: int) -> np.ndarray:
@@ -52,4 +57,4 @@ def pearson(truths: np.ndarray, answers: np.ndarray) -> float:
 
 def spearman(truths: np.ndarray, answers: np.ndarray) -> float:
     """Spearman's correlation: Pearson's of the ranks, ties sharing their mean rank."""
-    return pearson(rankdata(truths), rankdata(answers))
+    return pearson(stats.rankdata(truths), stats.rankdata(answers))

@@ -55,3 +55,13 @@ def listening() -> Iterator[list[str]]:
         LOGGER.removeHandler(listener)
         LOGGER.removeFilter(once)
         LOGGER.setLevel(before)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Say nothing inside the block: what happens there is only tried out."""
+    before, LOGGER.disabled = LOGGER.disabled, True
+    try:
+        yield
+    finally:
+        LOGGER.disabled = before

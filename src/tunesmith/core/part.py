@@ -35,9 +35,7 @@ Reader = Any
 class Part(BaseModel):
     """Anything that a recipe names: immutable settings, and hooks that do nothing unless a part overrides them."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
     def word(cls) -> str:
@@ -93,9 +91,7 @@ class Task(Part):
     gives: ClassVar[frozenset[str]] = frozenset({"targets"})
     """The fields of its batches, which an objective may need."""
     auto_classes: ClassVar[tuple[str, ...]]
-    """The transformers classes that load a backbone with this task's head: the first that knows the backbone is
-    taken.
-    """
+    """The transformers classes that load a backbone with this task's head: the first that knows it is taken."""
     reads: ClassVar[Literal["text", "images"]] = "text"
     """What turns rows into numbers: the backbone's tokenizer, or its image processor."""
     looks: ClassVar[bool] = False
@@ -152,6 +148,10 @@ class Task(Part):
         """What the model sees of an example, decoded token by token, with the positions that carry loss."""
         parts = [list(part["input_ids"]) for part in example.get("parts", [example])]
         return [Tokens("input", tokenizer.convert_ids_to_tokens(ids), [False] * len(ids)) for ids in parts]
+
+    def ahead(self, model: nn.Module, examples: list[dict[str, Any]], tokenizer: Reader) -> list[dict[str, Any]]:
+        """The examples of many batches before they are measured, with what is best computed for all of them at once."""
+        return examples
 
     def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Reader) -> Batch:
         """Pad examples into one batch."""

@@ -133,7 +133,11 @@ def _roots() -> list[tuple[str, Path]]:
 def _read(path: Path, module: str) -> Entry | None:
     class_name = "".join(word.capitalize() for word in path.stem.split("_"))
     try:
-        parsed = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
+        # Most files of a folder are no part, but what several share: they need no parsing.
+        if f"class {class_name}" not in text:
+            return None
+        parsed = ast.parse(text, str(path))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"The file of parts {path} is no Python that can be read: {error}.") from error
     for node in parsed.body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Step:
     divided
         by it, so that accumulation changes nothing.
     share: this micro-batch's part of those targets; a penalty that does not depend on the batch is multiplied by it.
+    unread: whether scores that no loss and no metric reads are left out. kept: what was computed for this step.
     """
 
     model: nn.Module
@@ -63,6 +64,8 @@ class Step:
     batch: Batch
     targets: float = 1.0
     share: float = 1.0
+    unread: bool = True
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def outputs(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tunesmith.core import anatomy
 from tunesmith.core.quantised import Quantised
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What is added to a linear's output: `scale * (dropout(x) A^T) B^T`; A [rank, in], B [out, rank]."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    dropout: float
 
 
 class Wrapper(nn.Module):
@@ -39,6 +50,10 @@ class Wrapper(nn.Module):
     def merged(self) -> nn.Module:
         """The base with what was added folded into its weights."""
         raise NotImplementedError
+
+    def low_rank(self) -> LowRank | None:
+        """What this wrapper adds, where it is a low-rank product and nothing else; None where it is not."""
+        return None
 
 
 class Inserted(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -146,15 +147,12 @@ def _place(row: Row) -> str:
 def pad(examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
     """Pad the token fields of examples on the right to the longest: each [batch, time]."""
     names = [name for name in tokenizer.model_input_names if name in examples[0]]
-    longest = max(len(example["input_ids"]) for example in examples)
+    lengths = np.array([len(example["input_ids"]) for example in examples])
+    longest = int(lengths.max())
     fill = dict.fromkeys(names, 0) | {"input_ids": tokenizer.pad_token_id}
-    inputs = {
-        name: torch.tensor([[*example[name], *[fill[name]] * (longest - len(example[name]))] for example in examples])
-        for name in names
-    }
-    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-    inputs["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()  # [batch, time]
-    return inputs
+    inputs = {name: filled([example[name] for example in examples], longest, fill[name]) for name in names}
+    inputs["attention_mask"] = torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(np.int64))
+    return inputs  # each [batch, time]
 
 
 def parts_batch(
@@ -174,7 +172,10 @@ def parts_batch(
 
 def filled(lists: Sequence[Sequence[int]], width: int, fill: int) -> torch.Tensor:
     """Lists of numbers as one tensor [lists, width], padded on the right with `fill`."""
-    return torch.tensor([[*one, *[fill] * (width - len(one))] for one in lists])
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    table = np.full((len(lists), width), fill, np.int64)
+    table[np.arange(width) < lengths[:, None]] = np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
+    return torch.from_numpy(table)
 
 
 def code_points(texts: Sequence[str]) -> torch.Tensor:

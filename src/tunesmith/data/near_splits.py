@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Panel
-from tunesmith.data import near
+from tunesmith.data import cache, near
 from tunesmith.data.overview import NearRow, near_table
 from tunesmith.data.scan import BETWEEN, contents
-from tunesmith.data.slices import Slice
+from tunesmith.data.slices import WORTH_KEEPING, Slice
 
 MOST_HELD = 20_000
 MOST_TRAIN = 200_000
@@ -41,7 +46,27 @@ def near_panels(splits: Mapping[str, Slice], roles: Sequence[str]) -> list[Panel
 
 
 def _pairs(held: Mapping[str, Slice], train: Slice, roles: Sequence[str]) -> list[tuple[str, near.Pair]]:
-    """Near pairs with the split of the held-out row; without those that are equal, which count as leaks."""
+    """Near pairs with the split of the held-out row, as an earlier run over the same rows kept them."""
+    if len(train.positions) < WORTH_KEEPING:
+        return _searched(held, train, roles)
+    names = list(held)
+
+    def searched() -> dict[str, NDArray[Any]]:
+        found = [
+            (names.index(name), pair.held, pair.train, pair.similarity) for name, pair in _searched(held, train, roles)
+        ]
+        return {"found": np.array(found, dtype=np.float64).reshape(-1, 4)}
+
+    rows = [
+        [part.table.sha256, part.table.columns, sha256(part.positions.tobytes()).hexdigest()]
+        for part in (*held.values(), train)
+    ]
+    kept = cache.arrays(searched, near.__file__, rows, list(roles), names)["found"].tolist()
+    return [(names[int(name)], near.Pair(int(one), int(other), like)) for name, one, other, like in kept]
+
+
+def _searched(held: Mapping[str, Slice], train: Slice, roles: Sequence[str]) -> list[tuple[str, near.Pair]]:
+    """Near pairs without those that are equal, which count as leaks."""
     most = MOST_HELD // len(held)
     places = [(name, position) for name, part in held.items() for position in range(min(len(part.positions), most))]
     texts = chain.from_iterable(batch for part in held.values() for batch in part.texts(roles, most))

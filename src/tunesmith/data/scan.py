@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,17 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The same as arrays alone, to be kept in a file."""
+        found: dict[str, NDArray[Any]] = {name: value for name, value in vars(self).items() if value is not None}
+        # As bytes: numpy's own texts lose zeros at their end.
+        return {**found, "names": np.frombuffer(json.dumps(self.names).encode(), dtype=np.uint8)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Scan:
+        """The scan that gave these `arrays`."""
+        return cls(**{**arrays, "names": tuple(json.loads(arrays["names"].tobytes()))})  # type: ignore[arg-type]
 
     def take(self, positions: NDArray[np.int64]) -> Scan:
         """The same of the rows at `positions` alone."""

@@ -13,7 +13,7 @@ LARGEST_SUM = 0.9
 class DataSettings(BaseModel):
     """Which rows train, and which rows judge."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     train: str
     """A file of rows (.csv, .tsv, .jsonl, .json, .parquet, most of them also .gz), a folder with `train.*` in it,

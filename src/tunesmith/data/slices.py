@@ -10,10 +10,15 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from tunesmith.core.column import Column
+from tunesmith.data import cache
+from tunesmith.data import scan as scans
 from tunesmith.data.read import Table
 from tunesmith.data.scan import Scan, batches, contents, scan
 from tunesmith.data.settings import DataSettings, share
 from tunesmith.data.split import split
+
+WORTH_KEEPING = 2_000
+"""Rows from which what was found out about them is kept on the disk: fewer are faster looked through again."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,19 @@ class Slice:
 def whole(tables: Mapping[str, Table], columns: Sequence[Column], *, seed: int) -> dict[str, Slice]:
     """Every table as a slice that holds all of it."""
     return {
-        name: Slice(table, scan(table.contents, columns, seed=seed), np.arange(len(table.rows)))
+        name: Slice(table, _scanned(table, columns, seed=seed), np.arange(len(table.rows)))
         for name, table in tables.items()
     }
+
+
+def _scanned(table: Table, columns: Sequence[Column], *, seed: int) -> Scan:
+    def scanned() -> Scan:
+        return scan(table.contents, columns, seed=seed)
+
+    if len(table.rows) < WORTH_KEEPING:
+        return scanned()
+    name = cache.name(table.sha256, columns, table.columns)
+    return Scan.of(cache.arrays(lambda: scanned().arrays(), scans.__file__, name, seed))
 
 
 def divide(files: Mapping[str, Slice], settings: DataSettings) -> dict[str, Slice]:

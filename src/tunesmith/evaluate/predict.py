@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,17 +16,22 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
+from tunesmith.core import rows as split
+from tunesmith.core.column import Row
 from tunesmith.core.files import writing
 from tunesmith.core.part import Predictions, Task
-from tunesmith.core.rows import Rows, blocks
+from tunesmith.core.rows import Rows
 from tunesmith.core.step import Step
 
 BATCH = 64
+TOKENS = 4096
+"""Most rows that go through the model at once, unless more of them have no more tokens than this."""
 POSITIONS = 64 * 512
 SCORES = 1 << 28
-"""Most rows, most positions, and most scores of words (positions times vocabulary) that go through the model at once; a
-longer row goes alone.
+"""Most positions, padded ones too, and most scores of words (positions times vocabulary) at once; a longer row goes
+alone.
 """
+Examples = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,7 @@ class Predictor:
         training = self.model.training
         self.model.eval()
         answers, confidences, loss, targets, cut = [], [], 0.0, 0.0, 0
-        for window in blocks(rows):
-            examples = self.task.encode(window, self.tokenizer, self.limit)
+        for window, examples in self._encoded(rows):
             found, shown, window_loss, window_targets = self._window(examples)
             answers.append(found)
             confidences += [line.get("confidence", float("nan")) for line in shown]
@@ -74,11 +80,27 @@ class Predictor:
         mean = loss / targets if targets else float("nan")
         return Predictions(np.concatenate(answers), np.array(confidences), mean, cut)
 
-    def _window(self, examples: list[dict[str, Any]]) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
+    def _encoded(self, rows: Rows) -> Iterator[tuple[list[Row], Examples]]:
+        """Rows and their examples, a block at a time: while one is answered, the next is encoded."""
+        if len(rows) <= split.BLOCK:
+            yield from ((block, self.task.encode(block, self.tokenizer, self.limit)) for block in split.blocks(rows))
+            return
+        # Its own copy: tokenizers refuse to be used by two threads at once.
+        own = deepcopy(self.tokenizer)
+        waiting = ((block, self.task.encode(block, own, self.limit)) for block in split.blocks(rows))
+        with ThreadPoolExecutor(1) as thread:
+            following = thread.submit(next, waiting, None)
+            while (found := following.result()) is not None:
+                following = thread.submit(next, waiting, None)
+                yield found
+
+    def _window(self, examples: Examples) -> tuple[np.ndarray, list[dict[str, Any]], float, float]:
         if self.asked:
             examples = [{**example, "asked": True} for example in examples]
-        sizes = np.array([self.task.size(example) for example in examples])
         device = anatomy.device_of(self.model)
+        with self._autocast(device):
+            examples = self.task.ahead(self.model, examples, self.tokenizer)
+        sizes = np.array([self.task.size(example) for example in examples])
         answers: list[Any] = [None] * len(examples)
         shown: list[dict[str, Any]] = [{} for _ in examples]
         loss = targets = 0.0
@@ -102,13 +124,18 @@ class Predictor:
 
 
 def portions(sizes: np.ndarray, most: int) -> Iterator[list[int]]:
-    """Places of rows by size, the largest first, in portions of at most BATCH rows and `most` padded positions."""
+    """Places of rows by size, the largest first, in portions of at most BATCH rows or TOKENS tokens, and of `most`
+    padded positions.
+    """
     portion: list[int] = []
+    tokens = 0
     for place in np.argsort(-sizes, kind="stable").tolist():
+        tokens += sizes[place]
+        full = len(portion) >= BATCH and tokens > TOKENS
         # The first is the largest: all are padded to it.
-        if portion and (len(portion) == BATCH or (len(portion) + 1) * sizes[portion[0]] > most):
+        if portion and (full or (len(portion) + 1) * sizes[portion[0]] > most):
             yield portion
-            portion = []
+            portion, tokens = [], sizes[place]
         portion.append(place)
     if portion:
         yield portion

@@ -14,6 +14,7 @@ from tunesmith.core import surgery
 from tunesmith.core.errors import ModelError
 from tunesmith.core.linear import exact, features, in_type_of, weight_of, with_weight
 from tunesmith.core.targets import matching
+from tunesmith.methods.low_rank_step import added, frozen
 
 
 class LoraLinear(surgery.Wrapper):
@@ -46,17 +47,26 @@ class LoraLinear(surgery.Wrapper):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, time, in] -> [batch, time, out]."""
+        product = self.low_rank() if self.active else None
+        if product is not None:
+            return added(x, frozen(self.base) or self.base(x), product, self.dropout)
         y: Tensor = self.base(x)
         return y + self.product(x).to(y.dtype) if self.active else y
 
     def product(self, x: Tensor) -> Tensor:
-        """What is added to the base's output: [batch, time, in] -> [batch, time, out]."""
+        """What is added to the base's output, operation by operation: [batch, time, in] -> [batch, time, out]."""
         x = in_type_of(self.lora_A, x)
         low = nn.functional.linear(self.dropout(x), self.lora_A)  # [batch, time, rank]
         y = nn.functional.linear(low, self.lora_B)
         if self.start_A is not None and self.start_B is not None:
             y = y - nn.functional.linear(nn.functional.linear(x, self.start_A), self.start_B)
         return self.scale * y
+
+    def low_rank(self) -> surgery.LowRank | None:
+        """The product, unless a start is subtracted from it."""
+        if self.start_A is not None or self.start_B is not None:
+            return None
+        return surgery.LowRank(self.lora_A, self.lora_B, self.scale, self.dropout.p)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """The pair (A, B) whose product, times the scale, is what was added; of twice the rank where a start is

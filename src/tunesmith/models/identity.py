@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BaseImageProcessor
+from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError
@@ -67,7 +67,7 @@ def _told(identity: Identity) -> str:
 
 
 def _fingerprint(tokenizer: Reader) -> str:
-    if isinstance(tokenizer, BaseImageProcessor):
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return hashlib.sha256(json.dumps(tokenizer.to_dict(), sort_keys=True, default=str).encode()).hexdigest()
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

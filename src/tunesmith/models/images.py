@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import transformers
-from transformers import AutoImageProcessor, BaseImageProcessor, PreTrainedConfig, PreTrainedModel, ViTImageProcessorPil
 
 from tunesmith.core.errors import ModelError
 from tunesmith.models import refuse
+
+if TYPE_CHECKING:
+    # transformers loads what processes images when it is first asked for it: most runs never do.
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel
 
 
 def load_processor(source: str) -> BaseImageProcessor:
@@ -18,12 +23,12 @@ def load_processor(source: str) -> BaseImageProcessor:
     quiet = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
-        found = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, backend="pil")
+        found = transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False, backend="pil")
     except Exception as error:
         raise refuse.processor_error(source, error) from error
     finally:
         transformers.logging.set_verbosity(quiet)
-    assert isinstance(found, BaseImageProcessor)
+    assert isinstance(found, transformers.BaseImageProcessor)
     return found
 
 
@@ -32,7 +37,7 @@ def new_processor(size: int, channels: int) -> BaseImageProcessor:
     one channel, in red, green and blue for three.
     """
     middle = [0.5] * channels
-    return ViTImageProcessorPil(size={"height": size, "width": size}, image_mean=middle, image_std=middle)
+    return transformers.ViTImageProcessorPil(size={"height": size, "width": size}, image_mean=middle, image_std=middle)
 
 
 def processor_for(config: PreTrainedConfig) -> BaseImageProcessor:

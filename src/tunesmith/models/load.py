@@ -21,7 +21,7 @@ from tunesmith.core.errors import ModelError, RecipeError, UserError
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Reader
 from tunesmith.core.seeding import seed_of
-from tunesmith.models import builtin, identity, images, origin, quantise, refuse, scratch, vocabulary
+from tunesmith.models import builtin, hollow, identity, images, origin, quantise, refuse, scratch, vocabulary
 from tunesmith.models.identity import Identity
 from tunesmith.models.settings import ModelSettings
 
@@ -227,10 +227,11 @@ def _from_pretrained(
         quantised = quantise.loading(settings.quantize, config, auto_class.__name__)
         renamed = _renamed(config, auto_class)
         # A head of another size in the file (a model tuned for another task) is made fresh, as the task needs it.
-        model, info = auto_class.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=head is not None, trust_remote_code=False, key_mapping=renamed, **quantised,
-        )  # fmt: skip
+        with hollow.quick():
+            model, info = auto_class.from_pretrained(
+                source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
+                ignore_mismatched_sizes=head is not None, trust_remote_code=False, key_mapping=renamed, **quantised,
+            )  # fmt: skip
     except UserError:
         raise
     except Exception as error:

@@ -35,7 +35,7 @@ SMALLEST = 300
 class ModelSettings(BaseModel):
     """Which model to start from: a pre-trained one (`name`), or one with random weights (`like`, `family`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str | None = Field(None, min_length=1)
     """A hub name, a folder, or `builtin:` with the name of a model that comes along; `builtin:minilm` where neither it

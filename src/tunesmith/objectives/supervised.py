@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tunesmith.core import anatomy
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.part import Objective
+from tunesmith.core.portions import summed_loss
 from tunesmith.core.step import Batch, Step, Training, Update
 
 EXAMPLES = "examples of the update"
@@ -44,6 +43,7 @@ class Supervised(Objective):
     """Weight lambda of the next-token loss on the task's own texts; decoders only (the paper: 0.5)."""
 
     _states: Tensor | None = PrivateAttr(default=None)
+    _kind: torch.dtype | None = PrivateAttr(default=None)
     _model: nn.Module | None = PrivateAttr(default=None)
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
@@ -82,40 +82,43 @@ class Supervised(Objective):
             raise RecipeError(
                 f"objective.language_model: the batches of the task '{step.task.word()}' are no plain texts.", hint=HINT
             )
-        losses = next_token_losses(states, step.batch, partial(word_scores, self._model))
-        return supervised + self.language_model * losses.sum() / step.batch.fields[EXAMPLES]
+        added = next_token_loss(states, step.batch, *scoring(self._model), self._kind)
+        return supervised + self.language_model * added / step.batch.fields[EXAMPLES]
 
     def _catch(self, module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
         if module.training:
             self._states = output.last_hidden_state
+            # The loss is made outside autocast, in which the model runs.
+            device = output.last_hidden_state.device.type
+            self._kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
-def next_token_losses(states: Tensor, batch: Batch, scores: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean of -log p(next token) over each example's tokens: [examples]; 0 for one of a single token.
+def next_token_loss(
+    states: Tensor, batch: Batch, weight: Tensor, bias: Tensor | None = None, kind: torch.dtype | None = None
+) -> Tensor:
+    """The mean of -log p(next token) over each example's tokens, summed over the examples: a scalar. An example of a
+    single token adds nothing.
 
     states [sequences, virtual + time, hidden], whose last `time` positions are the tokens' (padded on the right);
-    scores: [tokens, hidden] -> [tokens, words]. Nothing is computed at positions of the padding.
+    weight [words, hidden] and bias [words] score the words; kind: see `portions.summed_loss`. Nothing is computed at
+    positions of the padding.
     """
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"].bool()  # [sequences, time]
     real = mask[:, 1:]
     before = states[:, states.shape[1] - ids.shape[1] :][:, :-1][real]  # [tokens, hidden]
-    losses = functional.cross_entropy(scores(before), ids[:, 1:][real], reduction="none")
     owners = batch.fields.get("owners", torch.arange(len(ids), device=ids.device))[:, None].expand_as(real)[real]
-    size = len(batch.rows)
-    summed = losses.new_zeros(size).index_add(0, owners, losses)
-    return summed / owners.bincount(minlength=size).clamp(min=1)
+    shares = 1 / owners.bincount(minlength=len(batch.rows))  # [examples]
+    return summed_loss(before, weight, ids[:, 1:][real], bias, shares[owners], kind)
 
 
-def word_scores(model: nn.Module, states: Tensor) -> Tensor:
-    """How the model scores every word as the next: [tokens, hidden] -> [tokens, words], in float32. By its output
-    layer, or where it has none, by its word embeddings.
+def scoring(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """What scores every word as the next: a weight [words, hidden] and a bias [words], those of the model's output
+    layer, or where it has none, its word embeddings.
     """
     layer: Any = anatomy.output_layer(model)
     if layer is not None:
-        scores: Tensor = layer(states.to(layer.weight.dtype)).float()
-        return scores
-    words: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    return states.float() @ words.float().T
+        return layer.weight, layer.bias
+    return model.get_input_embeddings().weight, None  # type: ignore[operator]
 
 
 def _counted(update: Update) -> Update:

@@ -11,16 +11,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-
-from plotly.offline import get_plotlyjs
+from typing import Any
 
 from tunesmith.core.files import write_text
+from tunesmith.core.lazy import Lazy
 from tunesmith.core.panel import Panel
 from tunesmith.report import sections
 from tunesmith.report.blocks import grid, panel
 from tunesmith.report.headline import comparison, headline
 from tunesmith.report.markup import Markup, join, raw, tag
 from tunesmith.report.record import Record, read
+
+offline: Any = Lazy("plotly.offline")
 
 NAME = "report.html"
 
@@ -46,7 +48,7 @@ def write(run_folder: Path) -> Path:
 def render(run_folder: Path) -> str:
     """The page of a run as text, whole or in progress."""
     record = read(run_folder)
-    scripts = [get_plotlyjs(), _asset("page.js")]
+    scripts = [offline.get_plotlyjs(), _asset("page.js")]
     body = tag("main", headline(record), _contents(), *(_section(name, record) for name in SECTIONS))
     notice = tag(
         "noscript", tag("p", "The charts of this page are drawn by a script, which is switched off.", class_="absent")
@@ -63,7 +65,7 @@ def render(run_folder: Path) -> str:
 
 def write_panels(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Write a page of panels alone, such as what `check` saw."""
-    scripts = [get_plotlyjs(), _asset("page.js")]
+    scripts = [offline.get_plotlyjs(), _asset("page.js")]
     shown = tag("main", tag("h1", title, dir="auto"), grid(panel(one) for one in panels))
     body = tag("body", shown, *(raw("script", text) for text in scripts))
     page = tag("html", _head(title, scripts), body, lang="en")

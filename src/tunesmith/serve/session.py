@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from tunesmith.recipe import Recipe
 from tunesmith.serve import attach, merge
 from tunesmith.serve.attach import Attached
 from tunesmith.serve.folder import MODEL, PROBE, RECIPE, TASK, probe_batches, read_recipe
-from tunesmith.train import precision
+from tunesmith.train import faster, precision
 
 __all__ = ["MODEL", "PROBE", "RECIPE", "TASK", "Session", "load", "probe_batches", "read_recipe"]
+
+MANY = 64
+"""How many rows are answered before shortcuts pay: to enter them takes some tenths of a second."""
 
 
 class Session:
@@ -79,9 +83,11 @@ class Session:
 
     @property
     def predictor(self) -> Predictor:
-        """What answers rows."""
-        backbone = self.current.backbone
-        return Predictor(backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit, asked=True)
+        """What answers rows: in the precision in which the run was measured, on a device of the same kind."""
+        backbone, train = self.current.backbone, self.recipe.train
+        device = backbone.model.device.type
+        kind = train.precision if device == train.device else precision.choose_precision("auto", device)
+        return Predictor(backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit, kind, asked=True)
 
     def attach(self, name: str, folder: str | Path) -> None:
         """Attach another run of the same backbone, of any method and task, under a name; the one in use stays.
@@ -123,7 +129,8 @@ class Session:
         if not checked:
             return []
         lines: list[dict[str, Any]] = []
-        self.predictor.predict(Dataset.from_list(checked), each=lines.append)
+        with self._quickly(len(checked)):
+            self.predictor.predict(Dataset.from_list(checked), each=lines.append)
         return [{key: value for key, value in line.items() if key not in checked[0]} for line in lines]
 
     def predict_file(self, path: Path, out: Path | None, each: Callable[[dict[str, Any]], object]) -> int:
@@ -136,7 +143,8 @@ class Session:
             if out.exists():
                 raise RunFolderError(f"{out} exists: it is not touched.", hint="Give another name with --out.")
         table = read(path, self.recipe.task.columns(), need_targets=False)
-        cut = self.predictor.predict(table.rows, out=out, each=each).cut
+        with self._quickly(len(table.rows)):
+            cut = self.predictor.predict(table.rows, out=out, each=each).cut
         if cut:
             note(f"{cut:,} of {len(table.rows):,} rows are longer than the limit and were cut.")
         return len(table.rows)
@@ -153,6 +161,10 @@ class Session:
     def probe(self) -> list[Any]:
         """The batches with which models are compared."""
         return self.current.probe()
+
+    def _quickly(self, rows: int) -> AbstractContextManager[object]:
+        # Few rows are answered before the shortcuts are ready.
+        return faster.answering(self.current.backbone.model, self.recipe.speed) if rows > MANY else nullcontext()
 
     def _check(self, name: str) -> None:
         if name not in self._attached:

@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn import functional
 
 from tunesmith.core import agreement
 from tunesmith.core.errors import DataError, RecipeError, nearest
+from tunesmith.core.lazy import Lazy
 from tunesmith.core.panel import Cell, Heatmap, Panel, Table
+
+scikit: Any = Lazy("sklearn.metrics")
 
 SHOWN_SCORES = 5
 DRAWN_CLASSES = 150
@@ -91,7 +93,9 @@ def table(truths: np.ndarray, answers: np.ndarray, names: Sequence[str]) -> tupl
     """
     numbers = range(len(names))
     labels = list(numbers) if truths.ndim == 1 else None
-    precision, recall, f1, support = precision_recall_fscore_support(truths, answers, labels=labels, zero_division=0)
+    precision, recall, f1, support = scikit.precision_recall_fscore_support(
+        truths, answers, labels=labels, zero_division=0
+    )
     rows: list[list[Cell]] = [
         [names[i], int(support[i]), float(precision[i]), float(recall[i]), float(f1[i])] for i in numbers
     ]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, PrivateAttr, field_validator
 from torch import Tensor
-from transformers import BaseImageProcessor
 
 from tunesmith.core import column
 from tunesmith.core.column import Column, Row
@@ -22,6 +21,9 @@ from tunesmith.core.rows import Rows, each
 from tunesmith.core.step import Batch, Step
 from tunesmith.tasks import classes, image_files
 from tunesmith.tasks.image_changes import LARGEST, Change, changed
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor
 
 IMAGE_NAMES = ("image", "path", "file", "image_path", "file_name", "filename", "picture", "photo")
 LABEL_NAMES = ("label", "class", "category", "target", "tag")

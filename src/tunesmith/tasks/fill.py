@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.core import column, tokens
+from tunesmith.core import column, tokens, words
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, ModelError
 from tunesmith.core.notes import note, warn
@@ -22,6 +22,7 @@ from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, each
 from tunesmith.core.step import Batch, Step
 from tunesmith.core.tokens import IGNORED
+from tunesmith.core.words import Words
 from tunesmith.tasks import blocks, fill_masks
 
 USUAL_LENGTH = 512
@@ -135,23 +136,23 @@ class Fill(Task):
 
     def loss(self, step: Step) -> Tensor:
         """Summed cross-entropy of the chosen positions."""
-        return _losses(step.outputs.logits, step.batch.fields["targets"]).sum()
+        return words.word_loss(step, step.batch.fields["targets"])
 
     def decode(self, step: Step, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Summed losses in nats, hidden tokens, what was hidden at once (words), and tokens told right, of each row
         [rows, 4]; the row's perplexity, or what fills its own masks.
         """
-        logits, batch, mask = step.outputs.logits, step.batch, _mask(tokenizer)
-        sums = _sums(logits, batch)
-        gaps = (batch.inputs["input_ids"] == mask) & (batch.fields["targets"] == IGNORED)  # [parts, time]
-        lines = []
+        batch, mask = step.batch, _mask(tokenizer)
+        chosen = batch.fields["targets"] != IGNORED
+        gaps = (batch.inputs["input_ids"] == mask) & ~chosen  # [parts, time]
+        told = words.read(step, chosen | gaps)
+        sums, lines = _sums(told.at(chosen), batch), []
         for row, (nats, count, _, _) in enumerate(sums.tolist()):
             own = batch.fields["owners"] == row
             if gaps[own].any():
                 seen = batch.inputs["attention_mask"][own].bool()
-                lines.append(
-                    _filled(batch.inputs["input_ids"][own][seen], gaps[own][seen], logits[own][seen], tokenizer)
-                )
+                said = told.at(gaps & own[:, None])
+                lines.append(_filled(batch.inputs["input_ids"][own][seen], gaps[own][seen], said, tokenizer))
             else:
                 value = blocks.exponential(nats, count)
                 lines.append({"prediction": round(value, 4) if math.isfinite(value) else None})
@@ -219,33 +220,30 @@ def _mask(tokenizer: Reader) -> int:
     return int(tokenizer.mask_token_id)
 
 
-def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of the positions that have a target [targets], in float32; logits [parts, time, vocabulary]."""
-    chosen = targets != IGNORED
-    return functional.cross_entropy(logits[chosen].float(), targets[chosen], reduction="none")
-
-
-def _sums(logits: Tensor, batch: Batch) -> np.ndarray:
+def _sums(told: Words, batch: Batch) -> np.ndarray:
     """Over the parts of each row: losses, hidden tokens, hidden words, tokens told right [rows, 4]."""
-    targets, owners = batch.fields["targets"], batch.fields["owners"].cpu().numpy()
-    chosen = targets != IGNORED
-    right = logits[chosen].argmax(dim=-1) == targets[chosen]
-    places = owners[chosen.nonzero()[:, 0].cpu().numpy()]  # [targets]
+    owners = batch.fields["owners"].cpu().numpy()
+    labels = batch.fields["targets"][told.chosen]  # [targets]
+    places = owners[told.chosen.nonzero()[:, 0].cpu().numpy()]  # [targets]
     sums = np.zeros((len(batch.rows), 4))
-    np.add.at(sums[:, 0], places, _losses(logits, targets).double().cpu().numpy())
+    for part, scores in told.scores():
+        losses = functional.cross_entropy(scores, labels[part], reduction="none")
+        right = scores.argmax(dim=-1) == labels[part]
+        np.add.at(sums[:, 0], places[part], losses.double().cpu().numpy())
+        np.add.at(sums[:, 3], places[part], right.double().cpu().numpy())
     np.add.at(sums[:, 1], places, 1.0)
     np.add.at(sums[:, 2], owners, batch.fields["words"].double().cpu().numpy())
-    np.add.at(sums[:, 3], places, right.double().cpu().numpy())
     return sums
 
 
-def _filled(ids: Tensor, gaps: Tensor, logits: Tensor, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _filled(ids: Tensor, gaps: Tensor, told: Words, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """A row's text with its masks filled, and the likeliest tokens of each.
 
-    ids and gaps [time], over all parts of the row; logits [time, vocabulary]. The confidence is that of the mask
-    whose filling is the least sure.
+    ids and gaps [time], over all parts of the row; `told` tells the scores of its gaps. The confidence is that of the
+    mask whose filling is the least sure.
     """
-    scores, best = logits[gaps].float().softmax(dim=-1).topk(CANDIDATES)  # [gaps, candidates]
+    tops = [scores.softmax(dim=-1).topk(CANDIDATES) for _, scores in told.scores()]
+    scores, best = (torch.cat(every) for every in zip(*tops, strict=True))  # [gaps, candidates]
     filled = ids.clone()
     filled[gaps] = best[:, 0]
     candidates = [

@@ -25,8 +25,9 @@ from tunesmith.tasks import generate_lessons as lessons
 from tunesmith.tasks import generate_packing as packing
 from tunesmith.tasks import generate_sequences as sequences
 from tunesmith.tasks import generate_templates as templates
-from tunesmith.tasks.generate_answers import Marks, Sampling, texts
+from tunesmith.tasks.generate_answers import answered, texts
 from tunesmith.tasks.generate_lessons import Example, Talks, Tally
+from tunesmith.tasks.generate_sampling import Marks, Sampling
 
 USUAL_LENGTH = 512
 SHOWN_ANSWERS = 10
@@ -118,7 +119,7 @@ class Generate(Task):
         self._start, ends = None, known.eos_token_id
         self._ends = tuple(ends if isinstance(ends, list) else () if ends is None else (ends,))
         if config.is_encoder_decoder:
-            self._meet_pairs(type(model).__name__)
+            formats.refuse_pairs(self, type(model).__name__)
             start = getattr(config, "decoder_start_token_id", None)
             self._start = known.decoder_start_token_id if start is None else start
             if self._start is None:
@@ -131,19 +132,6 @@ class Generate(Task):
                 f"task.pack: {type(model).__name__} lets examples in one row see each other, mask or not.",
                 hint="Leave it out; examples of like length are batched together anyway.",
             )
-
-    def _meet_pairs(self, name: str) -> None:
-        wrong = {
-            "format": (self.format == "text", "raw text is learned by decoders"),
-            "pack": (self.pack, "only examples of decoders are packed"),
-            "loss_on": (self.loss_on == "all", "what it reads carries no loss"),
-            "template": (self.template == "model", "it reads the question as it is, without a chat template"),
-        }
-        for key, (given, why) in wrong.items():
-            if given:
-                told = f"{name} is an encoder-decoder, for which '{str(getattr(self, key)).lower()}' is not: {why}."
-                hint = f"Name a decoder such as builtin:tiny-llama, or set task.{key} otherwise."
-                raise RecipeError(f"task.{key}: {told}", hint=hint)
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Nothing. A talk that does not end with an answer raises DataError."""
@@ -220,15 +208,18 @@ class Generate(Task):
 
     def loss(self, step: Step) -> Tensor:
         """Summed cross-entropy of the positions that carry loss."""
-        return sequences.losses(step).sum()
+        return sequences.loss(step)
+
+    def ahead(self, model: nn.Module, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+        """With the answers of all that are to be answered, written side by side."""
+        return answered(model, examples, self.sampling, self._marks(tokenizer))
 
     def decode(self, step: Step, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Of each row its answer (None where it was not asked for), loss in nats, positions that carry loss, words and
         bytes [rows, 5]. A line shows the answer, the perplexity of the row, and whether the row was cut.
         """
         sums = sequences.sums(step)
-        marks = Marks.of(tokenizer, (*self._stops, *self._ends), self._start)
-        said = texts(step, tokenizer, self.sampling, marks)
+        said = texts(step, tokenizer, self.sampling, self._marks(tokenizer))
         if self.format != "text":  # what goes on with a text may well begin with a space
             said = {place: text.strip() for place, text in said.items()}
         return sequences.answers(step.batch, sums, said)
@@ -289,6 +280,9 @@ class Generate(Task):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._start, self._ends, self._stops = state["start"], tuple(state["ends"]), tuple(state["stops"])
+
+    def _marks(self, tokenizer: PreTrainedTokenizerBase) -> Marks:
+        return Marks.of(tokenizer, (*self._stops, *self._ends), self._start)
 
     def _laid_out(self, tokenizer: PreTrainedTokenizerBase) -> templates.Layout:
         if self._layout is None or self._layout.tokenizer is not tokenizer:

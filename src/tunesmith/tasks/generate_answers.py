@@ -4,75 +4,44 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
 from tunesmith.core.step import Step
+from tunesmith.tasks import generate_sequences as sequences
+from tunesmith.tasks.generate_batches import together
+from tunesmith.tasks.generate_lessons import Example
+from tunesmith.tasks.generate_rows import padded
+from tunesmith.tasks.generate_sampling import Marks, Sampling
 
 SEQUENCES = 32
-"""Most sequences (beams counted) that are written at once."""
+"""Most sequences (beams counted) that are written at once in a batch that ends together."""
 
 
-class Sampling(BaseModel):
-    """How answers are written: the likeliest token each time, unless a temperature is given."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-    max_new_tokens: int = Field(128, ge=1)
-    """Most tokens of an answer."""
-    temperature: float = Field(0.0, ge=0)
-    """0 takes the likeliest token; above 0 tokens are drawn, the more evenly the higher it is."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Tokens are drawn from the likeliest that together have this probability."""
-    top_k: int = Field(0, ge=0)
-    """Tokens are drawn from so many of the likeliest; 0 for all."""
-    beams: int = Field(1, ge=1)
-    """How many beginnings a beam search keeps."""
-    repetition_penalty: float = Field(1.0, gt=0)
-    """Scores of tokens that stand there already are divided by it (Keskar et al., "CTRL", 2019)."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if not self.temperature and (self.top_p < 1 or self.top_k):
-            raise ValueError("top_p and top_k say from what tokens are drawn: give a temperature above 0, too")
-        if self.temperature and self.beams > 1:
-            raise ValueError("beams search for the likeliest answer and draw nothing: leave temperature at 0")
-        return self
-
-
-@dataclass(frozen=True)
-class Marks:
-    """The ids that generation needs: what ends an answer, what fills, and what an encoder-decoder starts with (None
-    for a decoder).
-    """
-
-    stops: tuple[int, ...]
-    padding: int
-    start: int | None = None
-
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, stops: Sequence[int], start: int | None) -> Marks:
-        """The marks of a tokenizer; its own end token always ends an answer."""
-        own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-        return cls(tuple(dict.fromkeys([*stops, *own])), int(tokenizer.pad_token_id), start)
+def answered(model: Any, examples: list[Example], sampling: Sampling, marks: Marks) -> list[Example]:
+    """The examples with what was `said`: the ids of the answer of each that is to be answered, none of the others."""
+    places = [place for place, example in enumerate(examples) if sequences.wants(example)]
+    if not places:
+        return examples
+    prompts, rooms = ([examples[place][name] for place in places] for name in ("prompt", "room"))
+    said = dict(zip(places, written(model, prompts, rooms, sampling, marks), strict=True))
+    return [{**example, "said": said.get(place, [])} for place, example in enumerate(examples)]
 
 
 def texts(step: Step, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, marks: Marks) -> dict[int, str]:
     """The answers of a batch, by the places of those that are to be answered (see `generate_sequences.asked`)."""
     fields = step.batch.fields
-    if "prompts" not in fields:
+    if "places" not in fields:
         return {}
-    lengths, rooms = fields["lengths"].tolist(), fields["rooms"].tolist()
-    prompts = [ids[:length] for ids, length in zip(fields["prompts"].tolist(), lengths, strict=True)]
-    found = written(step.model, prompts, rooms, sampling, marks)
+    if "said" in fields:
+        found = [[one for one in ids if one >= 0] for ids in fields["said"].tolist()]
+    else:
+        lengths, rooms = fields["lengths"].tolist(), fields["rooms"].tolist()
+        prompts = [ids[:length] for ids, length in zip(fields["prompts"].tolist(), lengths, strict=True)]
+        found = written(step.model, prompts, rooms, sampling, marks)
     said = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in found]
     return dict(zip(fields["places"].tolist(), said, strict=True))
 
@@ -82,8 +51,11 @@ def written(
 ) -> list[list[int]]:
     """The ids that a model writes behind each prompt, without what ends an answer: at most `rooms` of them.
 
-    Greedy answers do not depend on what stands beside them; drawn ones follow from the prompts written together.
+    Greedy answers do not depend on what stands beside them, nor do drawn ones where the batch may change; where it ends
+    together, drawn ones follow from the prompts that are written together.
     """
+    if (written := together(model, prompts, rooms, sampling, marks)) is not None:
+        return [_ended(one, marks.stops) for one in written]
     found: list[list[int]] = [[] for _ in prompts]
     for places in _portions(rooms, max(1, SEQUENCES // sampling.beams)):
         some = [prompts[place] for place in places]
@@ -114,20 +86,6 @@ def _generated(
     begun = ids.shape[1] if marks.start is None else 1
     new: list[list[int]] = found[:, begun:].tolist()
     return new
-
-
-def padded(lists: Sequence[Sequence[int]], padding: int, *, left: bool) -> tuple[Tensor, Tensor]:
-    """Lists of ids as one tensor and its mask: [lists, time] each. A decoder writes on at the right end, so that its
-    prompts are padded on the left.
-    """
-    width = max(map(len, lists))
-    sides = [([padding] * (width - len(one)), [0] * (width - len(one))) for one in lists]
-    ids = [[*fill, *one] if left else [*one, *fill] for one, (fill, _) in zip(lists, sides, strict=True)]
-    mask = [
-        [*none, *[1] * len(one)] if left else [*[1] * len(one), *none]
-        for one, (_, none) in zip(lists, sides, strict=True)
-    ]
-    return torch.tensor(ids), torch.tensor(mask)
 
 
 def config(sampling: Sampling, room: int, marks: Marks) -> GenerationConfig:

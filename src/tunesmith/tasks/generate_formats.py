@@ -153,6 +153,21 @@ def recognise(names: Sequence[str], rows: Sequence[Row]) -> str | None:
     return "text" if "text" in lower and lower.keys() <= {"text", *BESIDE} else None
 
 
+def refuse_pairs(task: Any, name: str) -> None:
+    """Raise RecipeError for a setting of the task that an encoder-decoder of this name has no use for."""
+    wrong = {
+        "format": (task.format == "text", "raw text is learned by decoders"),
+        "pack": (task.pack, "only examples of decoders are packed"),
+        "loss_on": (task.loss_on == "all", "what it reads carries no loss"),
+        "template": (task.template == "model", "it reads the question as it is, without a chat template"),
+    }
+    for key, (given, why) in wrong.items():
+        if given:
+            told = f"{name} is an encoder-decoder, for which '{str(getattr(task, key)).lower()}' is not: {why}."
+            hint = f"Name a decoder such as builtin:tiny-llama, or set task.{key} otherwise."
+            raise RecipeError(f"task.{key}: {told}", hint=hint)
+
+
 def columns(format: str, named: Mapping[str, str]) -> list[Column]:
     """The columns of a format; `named` says which of the file's columns has a role, where the recipe does.
 

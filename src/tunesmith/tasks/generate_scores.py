@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.helpers import extract_all_char_ngrams
+
+from tunesmith.core.lazy import Lazy
+
+bleus: Any = Lazy("sacrebleu.metrics.bleu")
+helpers: Any = Lazy("sacrebleu.metrics.helpers")
 
 BLEU_COUNTS = 10
 CHARACTERS = 6
@@ -23,7 +27,11 @@ BETA = 2
 """How many times more recall counts than precision in chrF."""
 COUNTS = BLEU_COUNTS + 3 * CHARACTERS
 MEANS = ("rouge1", "rouge2", "rougeL", "exact_match")
-_BLEU = BLEU(effective_order=True)
+
+
+@cache
+def _bleu() -> Any:
+    return bleus.BLEU(effective_order=True)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -70,7 +78,7 @@ def corpus_bleu(counts: np.ndarray) -> float:
     Clarity in Reporting BLEU Scores", 2018, whose defaults (tokeniser 13a) these are.
     """
     numbers = [int(count) for count in counts]
-    found = BLEU.compute_bleu(numbers[2:6], numbers[6:], numbers[0], numbers[1], smooth_method="exp")
+    found = bleus.BLEU.compute_bleu(numbers[2:6], numbers[6:], numbers[0], numbers[1], smooth_method="exp")
     return float(found.score)
 
 
@@ -92,14 +100,14 @@ def corpus_chrf(counts: np.ndarray) -> float:
 
 
 def _bleu(text: str, references: Sequence[str]) -> list[float]:
-    found = _BLEU.sentence_score(text, list(references))
+    found = _bleu().sentence_score(text, list(references))
     return [found.sys_len, found.ref_len, *found.counts, *found.totals]
 
 
 def _chrf(text: str, references: Sequence[str]) -> np.ndarray:
     """The counts against the reference with the best F-measure, the first of equals."""
-    own = extract_all_char_ngrams(text, CHARACTERS)
-    counts = [_matches(own, extract_all_char_ngrams(one, CHARACTERS)) for one in references]
+    own = helpers.extract_all_char_ngrams(text, CHARACTERS)
+    counts = [_matches(own, helpers.extract_all_char_ngrams(one, CHARACTERS)) for one in references]
     return max(counts, key=corpus_chrf)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.panel import Tokens
 from tunesmith.core.step import Batch, Step
-from tunesmith.core.tokens import IGNORED, filled, pad, token_losses
+from tunesmith.core.tokens import IGNORED, filled, pad
+from tunesmith.core.words import word_loss, word_losses
 from tunesmith.tasks import generate_packing as packing
 from tunesmith.tasks.blocks import exponential
 from tunesmith.tasks.generate_lessons import Example
@@ -65,12 +67,13 @@ def batch(examples: Examples, tokenizer: PreTrainedTokenizerBase, start: int | N
 
 def asked(examples: Examples) -> dict[str, Tensor]:
     """Which examples are to be answered: their `places` [answers], `prompts` [answers, time], padded on the right, with
-    their `lengths` and the `rooms` of their answers [answers]; of every example `cuts` and `sizes`, words and bytes
-    [examples, 2]. Nothing where none was encoded for an answer, as in training.
+    their `lengths` and the `rooms` of their answers [answers], or, where they are answered already, what was `said`
+    [answers, time], padded with -1; of every example `cuts` and `sizes`, words and bytes [examples, 2]. Nothing where
+    none was encoded for an answer, as in training.
     """
     if "prompt" not in examples[0]:
         return {}
-    wanted = [bool(example.get("asked") or example.get("chosen")) for example in examples]
+    wanted = list(map(wants, examples))
     cuts = [example["cut"] or (asks and example["short"]) for asks, example in zip(wanted, examples, strict=True)]
     fields = {
         "cuts": torch.tensor(cuts),
@@ -79,31 +82,45 @@ def asked(examples: Examples) -> dict[str, Tensor]:
     places = [place for place, asks in enumerate(wanted) if asks]
     if not places:
         return fields
+    fields["places"] = torch.tensor(places)
+    if "said" in examples[0]:
+        said = [examples[place]["said"] for place in places]
+        return {**fields, "said": filled(said, max(map(len, said)), -1)}
     prompts = [examples[place]["prompt"] for place in places]
     lengths = [len(prompt) for prompt in prompts]
     return {
         **fields,
-        "places": torch.tensor(places),
         "prompts": filled(prompts, max(lengths), 0),
         "lengths": torch.tensor(lengths),
         "rooms": torch.tensor([examples[place]["room"] for place in places]),
     }
 
 
-def losses(step: Step) -> Tensor:
-    """The summed loss of each sequence [sequences], in float32.
+def wants(example: Mapping[str, Any]) -> bool:
+    """Whether an example is to be answered."""
+    return "prompt" in example and bool(example.get("asked") or example.get("chosen"))
 
-    The parts of one long text go through the model a few at a time where they are only measured: their scores need not
-    fit in memory together.
+
+def losses(step: Step) -> Tensor:
+    """The summed loss of each sequence [sequences], in float32, without gradients.
+
+    The parts of one long text go through the model a few at a time: what it computes of them need not fit in memory
+    together.
     """
     targets = step.batch.fields["targets"]
-    if torch.is_grad_enabled() or len(step.batch.rows) > 1 or len(targets) <= PARTS:
-        return token_losses(step.outputs.logits, targets).sum(dim=-1)
+    if len(step.batch.rows) > 1 or len(targets) <= PARTS:
+        return word_losses(step, targets).sum(dim=-1)
     found = []
     for at in range(0, len(targets), PARTS):
         inputs = {name: tensor[at : at + PARTS] for name, tensor in step.batch.inputs.items()}
-        found.append(token_losses(step.model(**inputs).logits, targets[at : at + PARTS]).sum(dim=-1))
+        part = replace(step, batch=replace(step.batch, inputs=inputs), kept={})
+        found.append(word_losses(part, targets[at : at + PARTS]).sum(dim=-1))
     return torch.cat(found)
+
+
+def loss(step: Step) -> Tensor:
+    """The summed loss of the batch: a scalar, with gradients where they are computed."""
+    return word_loss(step, step.batch.fields["targets"]) if torch.is_grad_enabled() else losses(step).sum()
 
 
 def sums(step: Step) -> np.ndarray:

@@ -3,15 +3,19 @@
 The order of an epoch is a function of seed and epoch alone, so that a run can go on from any update without replaying.
 Rows are shuffled, cut into pools (at least SHARES, of at most POOL updates), sorted by length inside each pool, cut
 into updates, and the updates are shuffled: rows of like length meet, so that little is padded, and the order stays
-random. Lengths are `prepare.sizes`: characters where rows are encoded batch by batch, tokens where the task
-arranged them.
+random. Lengths are `data/sizes.py`'s: characters where rows are encoded batch by batch, tokens where the task
+arranged them. Another thread may make updates ahead of time, and what was encoded once is kept: neither changes a
+batch.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +24,8 @@ from tunesmith.core.part import Task
 from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
 from tunesmith.core.step import Batch, Update
+from tunesmith.train.ahead import ahead
+from tunesmith.train.encoded import Encoded, Example
 
 POOL = 50
 SHARES = 4
@@ -48,7 +54,9 @@ def order(lengths: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
 class Batches:
     """The stream of updates of a whole training.
 
-    cut: how many examples of the first epoch lost text to the length limit, known once it is over.
+    cut: how many examples of the first epoch lost text to the length limit, known once it is over. ahead: how many
+    updates another thread makes before they are asked for. kept: the file of the encoded examples, where there is to be
+    one. few: updates that stand for those of every epoch, where a training is only tried out.
     """
 
     rows: Rows
@@ -60,21 +68,35 @@ class Batches:
     micro: int
     seed: int
     cut: int = field(default=0)
+    ahead: int = 0
+    kept: Path | None = None
+    few: Sequence[np.ndarray] | None = None
 
     @property
     def updates_an_epoch(self) -> int:
         """Updates in one pass."""
-        return ceil(len(self.rows) / self.size)
+        return ceil(len(self.rows) / self.size) if self.few is None else len(self.few)
+
+    def epoch(self, number: int) -> Sequence[np.ndarray]:
+        """The updates of an epoch: arrays of row numbers."""
+        if self.few is not None:
+            return self.few
+        return order(self.lengths, self.size, seed_of(self.seed, f"order {number}"))
 
     def stream(self, start: int) -> Iterator[Update]:
         """Updates from number `start` on, without end."""
+        for update in ahead(self._made(start), self.ahead):
+            # What was made but never taken must not count: a resumed run makes it again.
+            if update.epoch <= 1:
+                self.cut += sum(batch.cut for batch in update.batches)
+            yield update
+
+    def _made(self, start: int) -> Iterator[Update]:
         epoch, place = divmod(start, self.updates_an_epoch)
         while True:
-            updates = order(self.lengths, self.size, seed_of(self.seed, f"order {epoch}"))
+            updates = self.epoch(epoch)
             for number in range(place, len(updates)):
                 batches = [self._batch(part, epoch) for part in self._split(updates[number])]
-                if epoch == 0:
-                    self.cut += sum(batch.cut for batch in batches)
                 yield Update(batches, epoch + (number + 1) / len(updates))
             epoch, place = epoch + 1, 0
 
@@ -89,8 +111,19 @@ class Batches:
         return [numbers[at : at + self.micro] for at in range(0, len(numbers), self.micro)]
 
     def _batch(self, numbers: np.ndarray, epoch: int) -> Batch:
-        rows = take(self.rows, numbers.tolist())
-        examples = self.task.encode(rows, self.tokenizer, self.limit)
+        examples = self._examples.take(numbers.tolist())
         for example, number in zip(examples, numbers.tolist(), strict=True):
             example["row"], example["seed"] = number, seed_of(self.seed, f"row {number} of epoch {epoch}")
-        return self.task.collate(examples, self.tokenizer)
+        return self.task.collate(examples, self._own_tokenizer)
+
+    @cached_property
+    def _examples(self) -> Encoded:
+        return Encoded(self._encode, len(self.rows), self.kept)
+
+    def _encode(self, numbers: list[int]) -> list[Example]:
+        return self.task.encode(take(self.rows, numbers), self._own_tokenizer, self.limit)
+
+    @cached_property
+    def _own_tokenizer(self) -> PreTrainedTokenizerBase:
+        # A tokenizer holds how its last texts were cut: two threads must not share one.
+        return copy.deepcopy(self.tokenizer) if self.ahead else self.tokenizer

@@ -22,6 +22,7 @@ from tunesmith.core.files import remove_leftovers, sha256, write_json, writing_f
 from tunesmith.core.notes import warn
 from tunesmith.core.part import Part
 from tunesmith.core.step import Training
+from tunesmith.train.adamw import AdamW
 
 KEPT = 2
 TENSORS, STATE, CHECKSUMS = "tensors.safetensors", "state.json", "checksums.json"
@@ -30,6 +31,8 @@ TENSORS, STATE, CHECKSUMS = "tensors.safetensors", "state.json", "checksums.json
 def weights(training: Training) -> dict[str, Tensor]:
     """What training changes in a model: parameters that train or did, and buffers that are saved."""
     model = training.model
+    if isinstance(training.optimizer, AdamW):
+        training.optimizer.release()
     persistent = set(model.state_dict())
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {**{name: p.detach() for name, p in model.named_parameters() if name in training.trained}, **buffers}
@@ -46,7 +49,7 @@ def save(folder: Path, training: Training, parts: Sequence[Part], extra: dict[st
     """Write a checkpoint of this moment into `folder`, and remove all but the last two."""
     tensors = {f"weights.{name}": tensor for name, tensor in weights(training).items()}
     tensors |= {f"random.{name}": tensor for name, tensor in _random_states().items()}
-    optimizer, groups = _optimizer_state(training.optimizer)
+    optimizer, scalars, groups = _optimizer_state(training.optimizer)
     tensors |= optimizer
     values: dict[str, dict[str, Any]] = {}
     for name, part in _named(parts):
@@ -58,7 +61,14 @@ def save(folder: Path, training: Training, parts: Sequence[Part], extra: dict[st
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / TENSORS)
         write_json(
             temporary / STATE,
-            {"step": training.step, "total_steps": training.total_steps, "groups": groups, "parts": values, **extra},
+            {
+                "step": training.step,
+                "total_steps": training.total_steps,
+                "groups": groups,
+                "scalars": scalars,
+                "parts": values,
+                **extra,
+            },
         )
         write_json(temporary / CHECKSUMS, {name: sha256(temporary / name) for name in (TENSORS, STATE)})
     # What no checkpoint can refer to any more goes, and not before: a kill at any moment leaves what a resume needs.
@@ -107,7 +117,7 @@ def load(path: Path, training: Training, parts: Sequence[Part]) -> dict[str, Any
                 parameter.copy_(values[f"parameter.{key}"])
         part.restore({key: value for key, value in values.items() if not key.startswith("parameter.")})
     # After the parts, which may freeze again what had left the optimizer.
-    _restore_optimizer(training.optimizer, tensors, state["groups"])
+    _restore_optimizer(training.optimizer, {**tensors, **state.get("scalars", {})}, state["groups"])
     training.step = int(state["step"])
     _restore_random(_below(tensors, "random."))
     return state
@@ -115,6 +125,7 @@ def load(path: Path, training: Training, parts: Sequence[Part]) -> dict[str, Any
 
 def save_best(folder: Path, training: Training) -> str:
     """Keep the weights of this moment as the best so far; returns the name by which they are restored."""
+    _flush(training.optimizer)
     name = f"best-{training.step:08d}"
     with writing_folder(folder / name, replace=True) as temporary:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in weights(training).items()}
@@ -124,6 +135,7 @@ def save_best(folder: Path, training: Training) -> str:
 
 def restore_best(folder: Path, name: str, training: Training) -> None:
     """Put the best weights back."""
+    _flush(training.optimizer)
     restore_weights(training, load_file(folder / name / TENSORS))
 
 
@@ -132,8 +144,8 @@ def _named(parts: Sequence[Part]) -> list[tuple[str, Part]]:
     return [(f"{place}-{part.word()}", part) for place, part in enumerate(parts)]
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _below(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def _damage(path: Path) -> str:
@@ -147,24 +159,33 @@ def _damage(path: Path) -> str:
     return ""
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def _flush(optimizer: torch.optim.Optimizer) -> None:
+    """Let the weights be what they are, with nothing that an optimizer has put off."""
+    if isinstance(optimizer, AdamW):
+        optimizer.flush()
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, Tensor], dict[str, float], list[dict[str, Any]]]:
+    """Tensors and numbers of its state, by name, and its groups."""
     state = optimizer.state_dict()
-    tensors = {
-        f"optimizer.{number}.{key}": value
-        for number, values in state["state"].items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
-    return tensors, [dict(group) for group in state["param_groups"]]
+    every: dict[str, Any] = {}
+    for number, values in state["state"].items():
+        for key, value in values.items():
+            # bitsandbytes puts its tensors one level deeper, and takes them back from either place.
+            inside = value if isinstance(value, dict) else {key: value}
+            every |= {f"optimizer.{number}.{name}": one for name, one in inside.items()}
+    tensors = {name: value for name, value in every.items() if isinstance(value, Tensor)}
+    scalars = {name: value for name, value in every.items() if isinstance(value, int | float)}
+    return tensors, scalars, [dict(group) for group in state["param_groups"]]
 
 
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]
-) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below(tensors, "optimizer.").items():
+def _restore_optimizer(optimizer: torch.optim.Optimizer, values: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in _below(values, "optimizer.").items():
         number, _, key = name.partition(".")
-        state.setdefault(int(number), {})[key] = tensor
+        state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from tunesmith.core import surgery
 from tunesmith.core.errors import DivergedError
 from tunesmith.core.notes import note
 from tunesmith.core.part import Part
 from tunesmith.core.step import Step, Training, Update
-from tunesmith.train import checkpoint
+from tunesmith.train import checkpoint, clip
 from tunesmith.train.batches import Batches
 from tunesmith.train.log import Log
 from tunesmith.train.settings import TrainSettings
@@ -30,13 +31,16 @@ class Outside:
     """What the loop asks of the world around it.
 
     evaluate: metrics of the model on the validation split. interrupted: whether the user asked to stop.
-    checkpoints: their folder.
+    checkpoints: their folder. ready: called once, when every part is set up and no weight will be put back any more.
+    unread: whether scores that no loss reads are left out.
     """
 
     checkpoints: Path
     log: Log
     evaluate: Callable[[], Mapping[str, float]]
     interrupted: Callable[[], bool]
+    ready: Callable[[], object] = lambda: None
+    unread: bool = True
 
 
 def train(  # noqa: C901 - one page on purpose
@@ -70,6 +74,7 @@ def train(  # noqa: C901 - one page on purpose
     else:
         log.forget_after(-1)
         log.write("start", step=0, total_steps=training.total_steps)
+    outside.ready()
     # Preparing moves the model to the device and lets its forward pass run in the chosen precision.
     prepared, stepper = accelerator.prepare(model, optimizer)
 
@@ -85,27 +90,33 @@ def train(  # noqa: C901 - one page on purpose
     log.restart()
     saved_at = time.perf_counter()
     surgery.train(model, training.trained)
+    # What was tried out before leaves no gradient behind.
+    stepper.zero_grad()
     while training.step < training.total_steps and not training.stop:
         update = next(stream)
 
         # 3. Forward, and the losses of every part, each by name, in the update's own normalisation.
         counts = [task.targets(batch) for batch in update.batches]
         targets = max(sum(counts), 1e-12)
-        losses: dict[str, float] = defaultdict(float)
+        found: list[tuple[str, Tensor]] = []
         for batch, count in zip(update.batches, counts, strict=True):
-            step = Step(prepared, task, batch.to(accelerator.device), targets, count / targets)
+            step = Step(prepared, task, batch.to(accelerator.device), targets, count / targets, outside.unread)
             terms = {part.word(): term for part in parts if (term := part.loss(step)) is not None}
             total = torch.stack([term.float() for term in terms.values()]).sum()
-            for name, term in terms.items():
-                losses[name] += term.item()
-            if not math.isfinite(total.item()):
-                raise _diverged("loss", training, update, batches, losses)
+            found += [(name, term.detach().float()) for name, term in terms.items()]
             # 4. Backward; gradients add up over the micro-batches.
             accelerator.backward(total)
-        norm = accelerator.clip_grad_norm_(_gradients(training), settings.clip)
-        if accelerator.scaler is None and norm is not None and not math.isfinite(norm):
+        scaled = accelerator.scaler is not None
+        size = accelerator.clip_grad_norm_(_gradients(training), settings.clip) if scaled else clip.norm(optimizer)
+        losses, norm = _read(found, size)
+        if not math.isfinite(sum(losses.values())):
+            raise _diverged("loss", training, update, batches, losses)
+        if scaled:
+            stepper.step()
+        elif math.isfinite(norm):
+            clip.step(optimizer, norm, settings.clip)
+        else:
             raise _diverged("gradient", training, update, batches, losses)
-        stepper.step()
         training.step += 1
         # In float16 a step whose gradients overflow is left out: nothing may act on it.
         if not accelerator.optimizer_step_was_skipped:
@@ -124,8 +135,7 @@ def train(  # noqa: C901 - one page on purpose
         interrupted = outside.interrupted()
         if evaluating or saving or interrupted or training.step % settings.log_every == 0:
             rate = optimizer.param_groups[0]["lr"]
-            norm_value = float(norm) if norm is not None else math.nan
-            log.step(step=training.step, epoch=update.epoch, learning_rate=rate, gradient_norm=norm_value)
+            log.step(step=training.step, epoch=update.epoch, learning_rate=rate, gradient_norm=norm)
         if training.step == min(batches.updates_an_epoch, training.total_steps) and batches.cut:
             seen = min(training.step * batches.size, len(batches.rows))
             note(f"{batches.cut:,} of {seen:,} training examples are longer than the limit and were cut.")
@@ -157,6 +167,15 @@ def train(  # noqa: C901 - one page on purpose
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     log.write("end", step=training.step, stop=training.stop)
     return True
+
+
+def _read(found: Sequence[tuple[str, Tensor]], size: Tensor) -> tuple[dict[str, float], float]:
+    """The sums of the losses by name, and the gradient's size: one wait for the device."""
+    *values, norm = torch.stack([*(term for _, term in found), size.to(found[0][1])]).tolist()
+    losses: dict[str, float] = defaultdict(float)
+    for (name, _), value in zip(found, values, strict=True):
+        losses[name] += value
+    return losses, norm
 
 
 def _gradients(training: Training) -> list[torch.nn.Parameter]:

@@ -1,0 +1,142 @@
+"""The cross-entropy of states over a vocabulary, made a portion of scores at a time, with its gradients.
+
+The matrix of all scores [places, words] is the largest that a language model makes, and is read once. Here each portion
+of it becomes its own gradient, in place, and is gone: what stays is as large as the states and the weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+PORTION = 1 << 24
+"""Most scores of words that are held at once; or as many as there are numbers in the states, if these are more."""
+STRIP = 1 << 20
+"""Most scores that a processor turns into probabilities at once: what its cache holds."""
+
+
+def summed_loss(
+    states: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None = None,
+    shares: Tensor | None = None,
+    kind: torch.dtype | None = None,
+) -> Tensor:
+    """Cross-entropy of softmax(states W^T + b) with the labels, summed: a scalar.
+
+    Formula: L = -sum_i c_i log p_i[y_i], p_i = softmax(W h_i + b); dL/dh_i = c_i (p_i - e_(y_i)) W,
+    dL/dW = sum_i c_i (p_i - e_(y_i)) h_i^T, dL/db = sum_i c_i (p_i - e_(y_i)).
+    Symbols: h states [places, in]; W weight [words, in]; b bias [words]; y labels [places], each a word; c shares
+    [places], 1 where not given. Products are computed in `kind` (W's type where not given), the rest in float32.
+    Source: gradients are made together with the loss, as in Hsu et al., "Liger Kernel", 2024, so that scores are
+    computed once and never kept.
+    """
+    told = _Told(labels, shares, kind or weight.dtype)
+    with torch.autocast(states.device.type, enabled=False):
+        loss: Tensor = _SummedLoss.apply(states, weight, bias, told, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return loss
+
+
+def portions(states: Tensor, words: int) -> Iterator[slice]:
+    """Places [places, in] in portions of about equal size whose scores of `words` fit."""
+    places = len(states)
+    count = math.ceil(places * words / max(PORTION, states.numel()))
+    return (slice(places * at // count, places * (at + 1) // count) for at in range(count))
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """In float32, or in float64 where it is that."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Labels [places]; what each counts, shares [places], None for 1; and the type of the products."""
+
+    labels: Tensor
+    shares: Tensor | None
+    kind: torch.dtype
+
+    def at(self, part: slice) -> _Told:
+        return replace(self, labels=self.labels[part], shares=None if self.shares is None else self.shares[part])
+
+
+class _SummedLoss(torch.autograd.Function):
+    """The loss, and the gradients that are needed, which wait for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, told: _Told, learns: bool) -> Tensor:
+        wanted = [learns and needed for needed in ctx.needs_input_grad[:3]]
+        layer = weight.to(told.kind), None if bias is None else bias.to(told.kind)  # cast once for all portions
+        loss, gradients = _made(states.to(told.kind), layer, told, wanted)
+        given = (states, weight, bias)
+        kept = [
+            None if one is None else one.to(cast(Tensor, of).dtype) for one, of in zip(gradients, given, strict=True)
+        ]
+        ctx.save_for_backward(*kept)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # In place, as the weight's is large; autograd refuses a second backward pass by itself.
+        found = [None if one is None else one.mul_(gradient.to(one.dtype)) for one in ctx.saved_tensors]
+        return (*found, None, None)
+
+
+def _made(
+    states: Tensor, layer: tuple[Tensor, Tensor | None], told: _Told, wanted: list[bool]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The loss, and the `wanted` ones of the gradients of states [places, in] and of the layer's weight [words, in] and
+    bias [words], these two in float32.
+    """
+    weight, bias = layer
+    loss = exact(states.new_zeros(()))
+    of_states = torch.empty_like(states) if wanted[0] else None
+    of_weight: Tensor | None = None
+    of_bias = torch.zeros_like(bias, dtype=loss.dtype) if wanted[2] and bias is not None else None
+    for part in portions(states, len(weight)):
+        scores = functional.linear(states[part], weight, bias)  # [portion, words]
+        loss += _turn(scores, told.at(part), any(wanted), of_bias)
+        if of_states is not None:
+            torch.mm(scores, weight, out=of_states[part])
+        if wanted[1]:
+            of_weight = _added(of_weight, scores, states[part])
+    if wanted[1] and of_weight is None:  # no label at all
+        of_weight = torch.zeros_like(weight, dtype=loss.dtype)
+    return loss, [of_states, of_weight, of_bias]
+
+
+def _turn(scores: Tensor, told: _Told, turned: bool, of_bias: Tensor | None) -> Tensor:
+    """The loss of scores [portion, words], which become its gradient in place, if wanted; `of_bias` takes its sum."""
+    rows = max(1, STRIP // scores.shape[1] if scores.device.type == "cpu" else len(scores))
+    loss = exact(scores.new_zeros(()))
+    for at in range(0, len(scores), rows):
+        part, here = scores[at : at + rows], told.at(slice(at, at + rows))
+        logs, labels = torch.log_softmax(exact(part), dim=-1), here.labels[:, None]
+        losses = logs.gather(1, labels)[:, 0]
+        loss -= losses.sum() if here.shares is None else losses @ here.shares.to(losses.dtype)
+        if not turned:
+            continue
+        change = logs.exp_().scatter_add_(1, labels, logs.new_full(labels.shape, -1.0))  # p - e_y
+        if here.shares is not None:
+            change *= here.shares[:, None]
+        if of_bias is not None:
+            of_bias += change.sum(0)
+        part.copy_(change)
+    return loss
+
+
+def _added(buffer: Tensor | None, change: Tensor, states: Tensor) -> Tensor:
+    """The buffer of the weight's gradient [words, in] with change^T states."""
+    if buffer is None:
+        return exact(change.t() @ states)
+    return buffer.addmm_(change.t(), states) if buffer.dtype == change.dtype else buffer.add_(change.t() @ states)

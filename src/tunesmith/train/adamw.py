@@ -1,0 +1,105 @@
+"""AdamW that knows tables: weights of which only the rows that batches touched have gradients and moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.train.table import Table
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, and beside it the tables that `touched` enters: `tables`, by their weight.
+
+    A table's weight stands in a group as any other. It has no gradient of its own; where one comes all the same (a
+    penalty on the weight), every row counts as touched from then on. `grad_scale` (torch's own word), where it is set,
+    divides the gradients inside the fused kernel, which writes them back.
+    """
+
+    grad_scale: Tensor | None = None
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.tables: dict[nn.Parameter, Table] = {}
+
+    def gradients(self) -> list[Tensor]:
+        """Every gradient there is, each number of them once."""
+        self._settle()
+        own = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
+        return own + [table.gradient[: table.count] for table in self._live().values() if table.received]
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update of everything that has a gradient."""
+        self._settle()
+        loss = super().step(closure)
+        for weight, table in self._live().items():
+            table.step(self._group(weight), self.grad_scale)
+        # The fused kernel does not tell autograd that it changed them: a copy in another type would not be renewed.
+        torch.autograd.graph.increment_version([p for p in self._parameters() if p.grad is not None])
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        super().zero_grad(set_to_none)
+        for table in self.tables.values():
+            table.forget_gradient()
+            if not table.served:
+                # As after a resume without `touched`: whoever looks up rows next takes them from the weight.
+                table.flush()
+
+    def release(self) -> None:
+        """Put the tables' touched rows into their weights, which changes no later step by a bit."""
+        for table in self.tables.values():
+            table.release()
+
+    def flush(self) -> None:
+        """Let the tables' weights be what they are, with nothing pending, so that anybody may read or replace them."""
+        for table in self.tables.values():
+            table.flush()
+
+    def state_dict(self) -> dict[str, Any]:
+        """torch's, with the state of the tables' touched rows."""
+        self._settle()
+        live = self._live()
+        self.state.update({weight: table.state() for weight, table in live.items()})
+        try:
+            return super().state_dict()
+        finally:
+            for weight in live:
+                del self.state[weight]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave; the weights must be those of that moment. Where it holds the state of a
+        table, there is one from now on, and where it holds that of all rows, there is none.
+        """
+        states: dict[int, dict[str, Tensor]] = state_dict["state"]
+        rows = {number: state for number, state in states.items() if "rows" in state}
+        rest = {number: state for number, state in states.items() if "rows" not in state}
+        super().load_state_dict({**state_dict, "state": rest})
+        numbered = dict(enumerate(self._parameters()))
+        for number, state in rows.items():
+            weight = numbered[number]
+            self.tables.setdefault(weight, Table(weight)).restore(state)
+        for number in rest:
+            if numbered[number] in self.tables:
+                self.tables[numbered[number]].leave()
+
+    def _settle(self) -> None:
+        """End the tables that are none any more: frozen meanwhile, or with a gradient over all their rows."""
+        for weight, table in self._live().items():
+            if not any(weight is parameter for parameter in self._parameters()):
+                table.leave()
+            elif weight.grad is not None:
+                self.state[weight] = table.spread()
+
+    def _live(self) -> dict[nn.Parameter, Table]:
+        return {weight: table for weight, table in self.tables.items() if table.live}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def _group(self, weight: nn.Parameter) -> dict[str, Any]:
+        return next(group for group in self.param_groups if any(weight is one for one in group["params"]))

@@ -1,0 +1,365 @@
+"""The decoder block of the Llama family (Touvron et al. 2023): norms before the products, a gate in the second half.
+
+With x the row of tokens [total, hidden], Attend of `core/attention.py`, and Turn the rotation of queries and keys by
+position (Su et al., "RoFormer", 2021):
+
+    n = Norm_1(x)        h = x + Attend(Turn(n W_q), Turn(n W_k), n W_v) W_o
+    m = Norm_2(h)        y = h + (SiLU(m W_gate) * (m W_up)) W_down
+
+Norm is that of the root mean square (Zhang and Sennrich 2019). Biases, and a norm of each head's queries and keys before
+they are turned, may be there. Query, key and value are one product, gate and up another. Sums, norms and turning are in
+float32 under autocast, products in its type. The scale of the scores is in the copy of W_q (or of the queries' norm),
+that of dropout in W_v's. Where one token a sequence is read after the last block, all but keys and values are computed
+for these tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from tunesmith.core.attention import KEPT, Heads, attend, attend_backward, read_tokens
+from tunesmith.core.dropout import Masks, scale_of
+from tunesmith.core.layout import Layout
+from tunesmith.core.unpadded_attention import WINDOW
+from tunesmith.train.fused.products import Linear, Memory, Product
+from tunesmith.train.fused.tape import Gradients, Tape
+
+LINEARS = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "back": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+NORMS = {"first": "input_layernorm", "second": "post_attention_layernorm"}
+HEAD_NORMS = {"query": "self_attn.q_norm", "key": "self_attn.k_norm"}
+ACTIVATION = "mlp.act_fn"
+CONTAINERS = ("", "self_attn", "mlp")
+FIRST = "query key value"
+
+
+class Llama:
+    """A block of the family, recognised by its modules."""
+
+    def __init__(self, block: nn.Module, heads: Heads) -> None:
+        self.block, self.heads, self.turned = block, heads, heads.size
+        self.norms = {name: path for name, path in {**NORMS, **HEAD_NORMS}.items() if _has(block, path)}
+        self.width = len(cast(Tensor, block.get_submodule(NORMS["first"]).weight))
+        self.memory = Memory()
+
+    @classmethod
+    def of(cls, block: nn.Module) -> Llama | str | None:
+        """The block if it is one of the family; None if not; a sentence if it is, but can't run as one function."""
+        modules = dict(block.named_modules(remove_duplicate=False))
+        attention: Any = modules.get("self_attn")
+        size = getattr(attention, "head_dim", None)
+        there = {*LINEARS.values(), *NORMS.values(), ACTIVATION} <= modules.keys()
+        if not there or not isinstance(size, int) or not hasattr(attention, "attention_dropout"):
+            return None
+        own = {path: modules[path] for path in (*NORMS.values(), *HEAD_NORMS.values()) if path in modules}
+        known = (*LINEARS.values(), *own, ACTIVATION)
+        parameters = {id(p) for path in known for p in modules[path].parameters()}
+        if any(id(parameter) not in parameters for parameter in block.parameters()):
+            return "It has weights beside those of the family."
+        if any(path not in CONTAINERS and not f"{path}.".startswith(tuple(f"{k}." for k in known)) for path in modules):
+            return "It has modules beside those of the family."
+        if any(not _is_norm(norm, size if path in HEAD_NORMS.values() else None) for path, norm in own.items()):
+            return "Its norms are no plain norms of the root mean square."
+        points, activation = torch.linspace(-4, 4, 17), modules[ACTIVATION]
+        if not torch.allclose(activation(points), silu(points), atol=1e-6):
+            return f"Its activation {type(activation).__name__} is not SiLU."
+        queries, keys = (len(cast(Tensor, modules[LINEARS[name]].weight)) // size for name in ("query", "key"))
+        return cls(block, Heads(queries, keys, size, float(getattr(attention, "scaling", size**-0.5))))
+
+    def work(self, x: Tensor, layout: Layout, one: bool, positions: Sequence[Tensor] = ()) -> _Work | str:
+        """What a call on x [1, total, hidden] needs, or why the block's own forward must run.
+
+        one: whether only the tokens of `layout.read` are wanted. positions: cosines and sines [1, total, size].
+        """
+        linears: dict[str, Linear] = {}
+        for name, path in LINEARS.items():
+            linear = Linear.of(self.block.get_submodule(path))
+            if isinstance(linear, str):
+                return linear
+            linears[name] = linear
+        attention: Any = self.block.get_submodule("self_attn")
+        dropout = float(attention.attention_dropout) if attention.training else 0.0
+        mixed = torch.is_autocast_enabled(x.device.type)
+        dtype = torch.get_autocast_dtype(x.device.type) if mixed else x.dtype
+        if not mixed and any(t.dtype != dtype for linear in linears.values() for t in linear.tensors):
+            return "its weights are of another type than what comes in"
+        if WINDOW in layout.kept:
+            return "its tokens see a window of those before them"
+        if [tuple(turn.shape) for turn in positions] != [(*x.shape[:2], self.turned)] * 2:
+            return "its positions are not given by a cosine and a sine for each number of a head"
+        if dropout >= 1:
+            return "its dropout drops everything"
+        sums = torch.float32 if mixed else dtype
+        products = self._products(linears, dropout, dtype, one)
+        turn = _Turn(*(part[0, :, None].to(_wide(sums)) for part in positions))
+        return _Work(layout, self._scaled, one, (dtype, sums), products, self._norms(dtype), turn, dropout)
+
+    @property
+    def _scaled(self) -> Heads:
+        """The heads, whose queries are scaled by the copy of their weight or of their norm's."""
+        return replace(self.heads, scale=1.0)
+
+    def _norms(self, dtype: torch.dtype) -> dict[str, _Norm]:
+        modules = {name: self.block.get_submodule(path) for name, path in self.norms.items()}
+        return {
+            name: _Norm(cast(Tensor, norm.weight), _eps(norm), self.heads.scale if name == "query" else 1.0, dtype)
+            for name, norm in modules.items()
+        }
+
+    def _products(
+        self, linears: Mapping[str, Linear], dropout: float, dtype: torch.dtype, one: bool
+    ) -> dict[str, Product]:
+        factors = {"value": scale_of(dropout)} if dropout else {}
+        if "query" not in self.norms:
+            factors["query"] = self.heads.scale
+        first = [("query",), ("key", "value")] if one else [("query", "key", "value")]
+        groups = [*first, ("back",), ("gate", "up"), ("down",)]
+        return {
+            (name := " ".join(group)): Product.of(
+                [linears[one] for one in group], [factors.get(one, 1.0) for one in group], dtype, self.memory, name
+            )
+            for group in groups
+        }
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """A norm of the root mean square: y = f w x / r, r = sqrt(mean(x^2) + eps), with f a factor. dtype: that of y.
+
+    dx = f w dy / r - x mean(f w dy x) / r^3, dw = f sum(dy x / r).
+    """
+
+    weight: Tensor
+    eps: float
+    factor: float
+    dtype: torch.dtype
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        """[..., numbers]; x is kept as it is."""
+        wide = x.to(_wide(x.dtype))
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        inverse = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()  # [..., 1]
+        tape.push(x, inverse)
+        return (wide * inverse).mul_(self._scaled(inverse)).to(self.dtype)
+
+    def backward(self, grad: Tensor, onto: Tensor | None, tape: Tape, gradients: Gradients) -> Tensor:
+        """The gradient of x, in new memory; plus `onto`."""
+        x, inverse = tape.take(2)
+        weight = self._scaled(inverse)
+        pull = (grad * x.to(inverse.dtype)).flatten(0, -2)  # [rows, numbers]
+        if self.weight.requires_grad:
+            gradients.give(self.weight, torch.mv(pull.t(), inverse.flatten()).mul_(self.factor))
+        mean = torch.mv(pull, weight).div_(x.shape[-1]).view_as(inverse).mul_(inverse.pow(3))
+        scaled = grad * weight
+        dx = scaled.mul_(inverse) if onto is None else torch.addcmul(onto, scaled, inverse)
+        return dx.addcmul_(x, mean, value=-1)
+
+    def _scaled(self, like: Tensor) -> Tensor:
+        weight = self.weight.detach().to(like.dtype)
+        return weight if self.factor == 1 else weight * self.factor
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Rotation by position: with a = [a_1, a_2] the halves of a head's numbers, a cos + [-a_2, a_1] sin.
+
+    cos, sin: [tokens, 1, size].
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def of(self, tokens: Tensor) -> _Turn:
+        """That of some of the tokens."""
+        return _Turn(self.cos.index_select(0, tokens), self.sin.index_select(0, tokens))
+
+    def forward_(self, row: Tensor, heads: int) -> None:
+        """Turn the first heads of each token of `row` [tokens, numbers], in place."""
+        low, high = self.sin.chunk(2, -1)
+        self._turn_(row, heads, (-low, high))
+
+    def backward_(self, grad: Tensor, heads: int) -> None:
+        """Of the gradient of what was turned, that of what was not, in place."""
+        low, high = self.sin.chunk(2, -1)
+        self._turn_(grad, heads, (high, -low))
+
+    def _turn_(self, row: Tensor, heads: int, sides: tuple[Tensor, Tensor]) -> None:
+        x = _heads(row, 0, heads, self.cos.shape[-1])
+        out = x * self.cos
+        for place, other, side in zip(out.chunk(2, -1), reversed(x.chunk(2, -1)), sides, strict=True):
+            place.addcmul_(other, side)
+        x.copy_(out)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One call. types: of products, and of sums. dropout: the rate after the scores."""
+
+    layout: Layout
+    heads: Heads
+    one: bool
+    types: tuple[torch.dtype, torch.dtype]
+    products: Mapping[str, Product]
+    norms: Mapping[str, _Norm]
+    turn: _Turn
+    dropout: float
+
+    @cached_property
+    def trained(self) -> list[Tensor]:
+        linears = [linear for product in self.products.values() for linear in product.linears]
+        tensors = [tensor for linear in linears for tensor in linear.tensors]
+        tensors += [norm.weight for norm in self.norms.values()]
+        return list({id(tensor): tensor for tensor in tensors if tensor.requires_grad}.values())
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        sums = x[0].to(self.types[1])  # [total, hidden]
+        out, sums = self._attended(sums, tape)
+        sums = sums + out  # [total or sequences, hidden]
+        both = self.products["gate up"].forward(self.norms["second"].forward(sums, tape), tape)
+        tape.push(both)
+        gate, up = both.chunk(2, 1)
+        sums = sums + self.products["down"].forward(silu(gate).mul_(up), tape)
+        return self._in_batch_order(sums)[None]
+
+    def backward(self, grad: Tensor, tape: Tape, gradients: Gradients, wanted: bool) -> Tensor | None:
+        grad = grad[0] if not self.one else grad[0].index_select(0, self.layout.order)
+        dsums = grad.to(self.types[1])
+        dinner = self.products["down"].backward(dsums.to(self.types[0]), tape, gradients, True)
+        dboth = _gate_backward(cast(Tensor, dinner), cast(Tensor, tape.pop()))
+        dnormed = cast(Tensor, self.products["gate up"].backward(dboth, tape, gradients, True))
+        dsums = self.norms["second"].backward(dnormed, dsums, tape, gradients)
+        below = wanted or any(tensor.requires_grad for tensor in self._first_tensors)
+        dout = self.products["back"].backward(dsums.to(self.types[0]), tape, gradients, below)
+        if dout is None:
+            return None
+        dnormed_first = self._attended_backward(dout, tape, gradients, wanted)
+        if dnormed_first is None:
+            return None
+        return self.norms["first"].backward(dnormed_first, self._at_their_places(dsums), tape, gradients)[None]
+
+    @property
+    def _first_tensors(self) -> list[Tensor]:
+        """The parameters that give queries, keys and values."""
+        first = [product for name, product in self.products.items() if name in ("query", "key value", FIRST)]
+        tensors = [tensor for product in first for linear in product.linears for tensor in linear.tensors]
+        return tensors + [norm.weight for name, norm in self.norms.items() if name != "second"]
+
+    def _attended(self, sums: Tensor, tape: Tape) -> tuple[Tensor, Tensor]:
+        """What attention adds to the sums, and the sums that it is added to."""
+        masks = Masks(self.dropout, self.types[0], sums.device) if self.dropout else None
+        normed = self.norms["first"].forward(sums, tape)
+        if self.one:
+            tokens = read_tokens(self.layout)
+            sums = sums.index_select(0, tokens)
+            queries = self.products["query"].forward(normed.index_select(0, tokens), tape)
+            row = self.products["key value"].forward(normed, tape)
+            self._place_(queries, ("query",), self.turn.of(tokens), tape)
+            self._place_(row, ("key",), self.turn, tape)
+            out, kept = attend(row, self.layout, self.heads, masks, queries)
+        else:
+            row = self.products[FIRST].forward(normed, tape)
+            self._place_(row, ("query", "key"), self.turn, tape)
+            out, kept = attend(row, self.layout, self.heads, masks)
+        tape.push(*kept)
+        return self.products["back"].forward(out, tape), sums
+
+    def _attended_backward(self, dout: Tensor, tape: Tape, gradients: Gradients, wanted: bool) -> Tensor | None:
+        """The gradient of the first norm's result, if it is wanted."""
+        wanted = wanted or self.norms["first"].weight.requires_grad
+        kept = tape.take(KEPT * len(self.layout.chunks))
+        drow, dqueries = attend_backward(dout, kept, self.layout, self.heads, self.one)
+        if dqueries is None:
+            self._place_backward_(drow, ("query", "key"), self.turn, tape, gradients)
+            return self.products[FIRST].backward(drow, tape, gradients, wanted)
+        tokens = read_tokens(self.layout)
+        self._place_backward_(drow, ("key",), self.turn, tape, gradients)
+        self._place_backward_(dqueries, ("query",), self.turn.of(tokens), tape, gradients)
+        dnormed = self.products["key value"].backward(drow, tape, gradients, wanted)
+        dread = self.products["query"].backward(dqueries, tape, gradients, wanted)
+        if dnormed is None or dread is None:
+            return None
+        return dnormed.to(self.types[1]).index_add_(0, tokens, dread.to(self.types[1]))
+
+    def _place_(self, row: Tensor, names: Sequence[str], turn: _Turn, tape: Tape) -> None:
+        """Norm and turn the first heads of each token, in place; `names` says which heads they are."""
+        start = 0
+        for name in names:
+            if name in self.norms:
+                heads = _heads(row, start, self._count(name), self.heads.size)
+                heads.copy_(self.norms[name].forward(heads.clone(), tape))
+            start += self._count(name)
+        turn.forward_(row, start)
+
+    def _place_backward_(
+        self, grad: Tensor, names: Sequence[str], turn: _Turn, tape: Tape, gradients: Gradients
+    ) -> None:
+        start = sum(self._count(name) for name in names)
+        turn.backward_(grad, start)
+        for name in reversed(names):
+            start -= self._count(name)
+            if name in self.norms:
+                heads = _heads(grad, start, self._count(name), self.heads.size)
+                heads.copy_(self.norms[name].backward(heads, None, tape, gradients))
+
+    def _count(self, name: str) -> int:
+        return self.heads.queries if name == "query" else self.heads.keys
+
+    def _at_their_places(self, dsums: Tensor) -> Tensor:
+        """The gradient of all tokens' sums: [total, hidden]."""
+        if not self.one:
+            return dsums
+        whole = dsums.new_zeros(self.layout.total, dsums.shape[1])
+        return whole.index_copy_(0, read_tokens(self.layout), dsums)
+
+    def _in_batch_order(self, sums: Tensor) -> Tensor:
+        if not self.one:
+            return sums
+        return sums.new_zeros(self.layout.shape[0], sums.shape[1]).index_copy_(0, self.layout.order, sums)
+
+
+def _gate_backward(dinner: Tensor, both: Tensor) -> Tensor:
+    """From the gradient of SiLU(gate) * up [tokens, inner] that of [gate, up] side by side."""
+    (gate, up), dboth = both.chunk(2, 1), torch.empty_like(both)
+    dgate, dup = dboth.chunk(2, 1)
+    torch.mul(dinner, silu(gate), out=dup)
+    dgate.copy_(torch.ops.aten.silu_backward(dinner.mul_(up), gate))
+    return dboth
+
+
+def _heads(row: Tensor, start: int, count: int, size: int) -> Tensor:
+    """Some heads of each token, of [tokens, numbers]: a view [tokens, count, size]."""
+    return row[:, start * size : (start + count) * size].unflatten(1, (count, size))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What norms and turning are computed in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _has(block: nn.Module, path: str) -> bool:
+    return path in dict(block.named_modules())
+
+
+def _eps(norm: nn.Module) -> float:
+    return cast(float, getattr(norm, "variance_epsilon", getattr(norm, "eps", None)))
+
+
+def _is_norm(norm: nn.Module, size: int | None) -> bool:
+    """Whether a module has a weight [numbers] alone, and an epsilon. size: how many numbers it must be of."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in norm.named_parameters()}
+    fits = [*shapes] == ["weight"] and len(shapes["weight"]) == 1 and size in (None, *shapes["weight"])
+    return fits and isinstance(_eps(norm), float) and not list(norm.children())

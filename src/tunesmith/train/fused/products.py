@@ -1,0 +1,270 @@
+"""Linears that read the same numbers as one matrix product, and what low-rank methods put beside them.
+
+For linears i with weight W_i [out_i, in], bias b_i, and where there is one a low-rank pair A_i [rank_i, in],
+B_i [out_i, rank_i] of scale s_i with dropout mask D_i (Hu et al., "LoRA", 2021), and a factor f_i (what a later step
+would multiply by: the scale of attention's scores, or of dropout):
+
+    y_i = f_i (x W_i^T + b_i + s_i (D_i * x) A_i^T B_i^T)        y = [y_1, y_2, ...]
+
+Copies in the type that is computed in, with the factors in them, are made when a parameter has changed: once a step for
+what trains, once for what is frozen. The backward pass keeps x only where a weight or an A trains, and of a low-rank
+pair the small product with A alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from tunesmith.core import surgery
+from tunesmith.core.dropout import Masks, masked, scale_of
+from tunesmith.train.fused.tape import Gradients, Tape
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """What one linear computes with; low.dropout is 0 where nothing drops now."""
+
+    weight: Tensor
+    bias: Tensor | None
+    low: surgery.LowRank | None = None
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Linear | str:
+        """What `module` stands for, or why it is no plain linear."""
+        if type(module) is nn.Linear:
+            return cls(module.weight, module.bias)
+        if not isinstance(module, surgery.Wrapper) or type(module.base) is not nn.Linear:
+            return f"{type(module).__name__} is no plain linear"
+        base = cls(module.base.weight, module.base.bias)
+        if not module.active:
+            return base
+        low = module.low_rank()
+        if low is None:
+            return f"{type(module).__name__} adds more than a low-rank product"
+        dropout = low.dropout if module.training else 0.0
+        return cls(base.weight, base.bias, surgery.LowRank(low.a, low.b, low.scale, dropout))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Its parameters."""
+        low = () if self.low is None else (self.low.a, self.low.b)
+        return [tensor for tensor in (self.weight, self.bias, *low) if tensor is not None]
+
+
+class Steps:
+    """How many steps the optimizers of this process have taken: fused ones change weights without torch's counting it
+    as a new version.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        register_optimizer_step_post_hook(self._taken)
+
+    def _taken(self, *_: Any) -> None:
+        self.count += 1
+
+
+@cache
+def steps() -> Steps:
+    """The one counter of this process, which counts from the first call on."""
+    return Steps()
+
+
+class Memory:
+    """What was made of some tensors, until one of them changes. A copy remembers nothing."""
+
+    def __init__(self) -> None:
+        self._steps = steps()
+        self._known: dict[str, tuple[Any, list[Tensor], Any]] = {}
+
+    def __deepcopy__(self, _: Any) -> Memory:
+        return Memory()
+
+    def of(self, name: str, tensors: Sequence[Tensor], settings: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, or gave for the same tensors with the same values and settings."""
+        trains = any(tensor.requires_grad for tensor in tensors)
+        step = self._steps.count if trains else None
+        key = (settings, step, [(id(tensor), tensor._version) for tensor in tensors])
+        known = self._known.get(name)
+        if known is None or known[0] != key:
+            # Copies outlive the mode in which they are made: one made while predicting serves training too.
+            with torch.inference_mode(False), torch.no_grad():
+                known = (key, list(tensors), make())  # the tensors are held, so that no other takes one's id
+            self._known[name] = known
+        found: T = known[2]
+        return found
+
+
+@dataclass(frozen=True)
+class _Low:
+    """The low-rank pairs of all linears as one: a [ranks, in], b [out, ranks] with scales and factors in it, zero where
+    a pair does not write. of: the linear of each pair; ranks: how many rows of `a` are its own.
+    """
+
+    a: Tensor
+    b: Tensor
+    of: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Several linears as one product, ready for one call."""
+
+    linears: tuple[Linear, ...]
+    factors: tuple[float, ...]
+    weight: Tensor
+    bias: Tensor | None
+    low: _Low | None
+
+    @classmethod
+    def of(
+        cls, linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype, memory: Memory, name: str
+    ) -> Product:
+        """The product of these linears in `dtype`. Its copies are kept in `memory` under `name`."""
+        linears, factors = tuple(linears), tuple(factors)
+        plain = [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
+        weight, bias = memory.of(name, plain, (dtype, factors), lambda: _whole(linears, factors, dtype))
+        pairs = [linear.low for linear in linears if linear.low is not None]
+        if not pairs:
+            return cls(linears, factors, weight, bias, None)
+        tensors = [tensor for pair in pairs for tensor in (pair.a, pair.b)]
+        settings = (dtype, factors, [(pair.scale, pair.dropout) for pair in pairs])
+        low = memory.of(f"{name}: low", tensors, settings, lambda: _low(linears, factors, dtype))
+        return cls(linears, factors, weight, bias, low)
+
+    def forward(self, x: Tensor, tape: Tape) -> Tensor:
+        """[tokens, in] -> [tokens, out]."""
+        y = torch.mm(x, self.weight.t()) if self.bias is None else torch.addmm(self.bias, x, self.weight.t())
+        tape.push(x if self._reads_input() else None)
+        if self.low is not None:
+            masks = self._masks(x)
+            small = self._small(x, masks)
+            y.addmm_(small, self.low.b.t())
+            tape.push(*masks, small)
+        return y
+
+    def backward(self, grad: Tensor, tape: Tape, gradients: Gradients, wanted: bool) -> Tensor | None:
+        """The gradient of x [tokens, in] if it is wanted, from that of y [tokens, out]."""
+        dx = torch.mm(grad, self.weight) if wanted else None
+        small, masks = (tape.pop(), tape.take(len(self.low.of))) if self.low is not None else (None, [])
+        x = tape.pop()
+        if self.low is not None and small is not None:
+            dsmall = torch.mm(grad, self.low.b)  # [tokens, ranks]
+            self._give_low(grad, dsmall, small, (x, masks), gradients)
+            if dx is not None:
+                self._add_low(dx, dsmall, masks)
+        self._give(grad, x, gradients)
+        return dx
+
+    def _reads_input(self) -> bool:
+        return any(
+            linear.weight.requires_grad or (linear.low is not None and linear.low.a.requires_grad)
+            for linear in self.linears
+        )
+
+    def _masks(self, x: Tensor) -> list[Tensor | None]:
+        assert self.low is not None
+        rates = [low.dropout for linear in self.linears if (low := linear.low) is not None]
+        return [Masks(p, x.dtype, x.device).take(x.shape) if p else None for p in rates]
+
+    def _small(self, x: Tensor, masks: Sequence[Tensor | None]) -> Tensor:
+        """[tokens, in] -> [tokens, ranks]."""
+        assert self.low is not None
+        if all(mask is None for mask in masks):
+            return torch.mm(x, self.low.a.t())
+        parts = self.low.a.split(self.low.ranks)
+        return torch.cat([torch.mm(masked(x, m), a.t()) for m, a in zip(masks, parts, strict=True)], dim=1)
+
+    def _add_low(self, dx: Tensor, dsmall: Tensor, masks: Sequence[Tensor | None]) -> None:
+        assert self.low is not None
+        if all(mask is None for mask in masks):
+            dx.addmm_(dsmall, self.low.a)
+            return
+        parts = zip(dsmall.split(self.low.ranks, dim=1), self.low.a.split(self.low.ranks), masks, strict=True)
+        for part, a, mask in parts:
+            dx.add_(masked(torch.mm(part, a), mask))
+
+    def _give_low(
+        self,
+        grad: Tensor,
+        dsmall: Tensor,
+        small: Tensor,
+        read: tuple[Tensor | None, Sequence[Tensor | None]],
+        gradients: Gradients,
+    ) -> None:
+        assert self.low is not None
+        x, masks = read
+        columns = grad.split([linear.weight.shape[0] for linear in self.linears], dim=1)
+        parts = zip(self.low.of, dsmall.split(self.low.ranks, 1), small.split(self.low.ranks, 1), masks, strict=True)
+        for number, dpart, part, mask in parts:
+            low = self.linears[number].low
+            assert low is not None
+            if low.a.requires_grad and x is not None:
+                gradients.give(low.a, torch.mm(dpart.t(), masked(x, mask)))
+            if low.b.requires_grad:
+                db = torch.mm(columns[number].t(), part).to(low.b.dtype)
+                gradients.give(low.b, db.mul_(_strength(low, self.factors[number])))
+
+    def _give(self, grad: Tensor, x: Tensor | None, gradients: Gradients) -> None:
+        """Gradients of weights and biases."""
+        sizes = [linear.weight.shape[0] for linear in self.linears]
+        weights = [linear.weight.requires_grad for linear in self.linears]
+        if all(weights) and x is not None:
+            # One product for all; each takes its rows of it.
+            dweights = torch.mm(grad.t(), x).to(self.linears[0].weight.dtype).split(sizes)
+        parts = zip(self.linears, self.factors, grad.split(sizes, dim=1), range(len(sizes)), strict=True)
+        for linear, factor, part, number in parts:
+            if linear.weight.requires_grad and x is not None:
+                dweight = dweights[number] if all(weights) else torch.mm(part.t(), x).to(linear.weight.dtype)
+                gradients.give(linear.weight, dweight if factor == 1 else dweight.mul_(factor))
+            if linear.bias is not None and linear.bias.requires_grad:
+                dbias = part.sum(0).to(linear.bias.dtype)
+                gradients.give(linear.bias, dbias if factor == 1 else dbias.mul_(factor))
+
+
+def _strength(low: surgery.LowRank, factor: float) -> float:
+    """What B is multiplied by: the pair's scale, its linear's factor, and the scale of its dropout."""
+    return low.scale * factor * (scale_of(low.dropout) if low.dropout else 1.0)
+
+
+def _whole(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Weight [out, in] and bias [out] of all linears, in `dtype`, with the factors in them."""
+    weight = _stacked([linear.weight for linear in linears], factors, dtype)
+    biases = [linear.bias for linear in linears]
+    if all(bias is None for bias in biases):
+        return weight, None
+    there = [
+        linear.weight.new_zeros(linear.weight.shape[0]) if b is None else b
+        for linear, b in zip(linears, biases, strict=True)
+    ]
+    return weight, _stacked(there, factors, dtype)
+
+
+def _stacked(tensors: Sequence[Tensor], factors: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """Tensors below each other, each times its factor. One that needs nothing is itself: no copy."""
+    if len(tensors) == 1 and factors[0] == 1:
+        return tensors[0].detach().to(dtype)
+    return torch.cat(
+        [(t.detach() if f == 1 else t.detach() * f).to(dtype) for t, f in zip(tensors, factors, strict=True)]
+    )
+
+
+def _low(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> _Low:
+    pairs = [(number, linear.low) for number, linear in enumerate(linears) if linear.low is not None]
+    sizes = [linear.weight.shape[0] for linear in linears]
+    ranks = tuple(low.a.shape[0] for _, low in pairs)
+    a = torch.cat([low.a for _, low in pairs]).to(dtype)
+    b = a.new_zeros(sum(sizes), sum(ranks))
+    for (number, low), columns in zip(pairs, b.split(ranks, dim=1), strict=True):
+        columns.split(sizes)[number].copy_(low.b * _strength(low, factors[number]))
+    return _Low(a, b, tuple(number for number, _ in pairs), ranks)
