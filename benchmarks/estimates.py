@@ -134,9 +134,9 @@ def lines(found: dict[str, list[Found]], given: argparse.Namespace) -> list[str]
     """The page below its title."""
     return [
         f"Made by `{options.called()}` on {machine.facts('cpu')}.",
-        f"{given.model} unless said, {given.rows:,} rows at most, a tenth of them for validation and a fifth for the test. "
-        "Seconds are those of the whole command, from start to report; peak memory is that of its process. Medians, with "
-        f"the lowest and the highest in brackets. The goal is to be off by at most {GOAL} %.",
+        f"{given.model} unless said, {given.rows:,} rows at most, a tenth of them for validation and a fifth for the "
+        "test. Seconds are those of the whole command, from start to report; peak memory is that of its process. "
+        f"Medians, with the lowest and the highest in brackets. The goal is to be off by at most {GOAL} %.",
         "",
         *tables.table(HEAD, [line(name, runs) for name, runs in found.items()]),
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,9 @@ def test_facts_are_those_of_the_run(tmp_path: Path, full_run: Path) -> None:
     assert found["trained_parameters"] == found["total_parameters"] == 30_755
     assert found["cut"] == 0 and found["sampled"] == found["examples"]
     assert 0 < found["seconds_a_step"] < 5
-    assert found["estimated_seconds"] == pytest.approx(found["seconds_a_step"] * found["updates"])
+    parts = ("starting", "training", "evaluating", "saving", "measuring")
+    assert all(found[f"seconds_{part}"] > 0 for part in parts)
+    assert found["estimated_seconds"] == pytest.approx(sum(found[f"seconds_{part}"] for part in parts))
     assert found["estimated_peak_memory_bytes"] > 1e8
 
 
@@ -55,16 +59,31 @@ def test_it_shows_what_the_model_sees_and_what_is_cut(tmp_path: Path) -> None:
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    temporary, kept = tmp_path / "temporary", tmp_path / "cache"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TUNESMITH_CACHE", str(kept))
     found = checked(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "rows.csv", "temporary"]
+    assert not list(temporary.iterdir())
+    # The rows that were read stay for the run; no examples are, for not all of them were encoded.
+    assert [path.name for path in kept.iterdir() if "examples" in path.name] == []
     assert json.loads(json.dumps(found.as_json()))["updates"] == found.facts["updates"]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 500])
-def test_short_and_long_runs_are_timed_alike(steps: int, tmp_path: Path) -> None:
+def test_short_and_long_runs_are_tried_out_alike(steps: int, tmp_path: Path) -> None:
     found = checked(tmp_path, train={"steps": steps}).facts
     assert found["updates"] == steps
-    assert found["estimated_seconds"] == pytest.approx(found["seconds_a_step"] * steps)
+    assert 0 < found["seconds_a_step"] <= found["seconds_training"] < found["estimated_seconds"]
+
+
+def test_it_says_what_a_run_says_and_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checked(tmp_path, method="head_only", task={"name": "classify", "max_length": 12})
+    said = "\n".join(caplog.messages)
+    assert "The lowest 2 of 2 blocks don't train" in said
+    # Of the miniature alone: how many of its few rows were cut, what its evaluations found.
+    assert "are longer than the limit" not in said and "Stopped after" not in said
 
 
 def test_what_a_run_would_refuse_is_refused(tmp_path: Path) -> None:
@@ -74,11 +93,22 @@ def test_what_a_run_would_refuse_is_refused(tmp_path: Path) -> None:
         check.check(from_values({"data": data, "model": "builtin:tiny-bert", "schedules": ["early_stop"]}))
 
 
-def test_the_stopwatch_leaves_the_first_step_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 5.0, 6.0, 8.0])
-    monkeypatch.setattr(check.time, "perf_counter", lambda: next(clock))
-    stopwatch = check.Stopwatch()
-    next(clock)
-    for _ in range(3):
-        stopwatch.after_step(None)  # type: ignore[arg-type]
-    assert stopwatch.seconds == 1.5
+def test_stages_are_added_up(tmp_path: Path) -> None:
+    rows = str(toy.write_csv(tmp_path / "rows.csv"))
+    stage = {"data": {"train": rows, "validation": 0.2, "test": None}, "train": {"device": "cpu", "steps": 2}}
+    recipes = [from_values({"model": "builtin:tiny-bert", "task": task, **stage}) for task in ("fill", "classify")]
+    found = check.check_all(recipes)
+    one, two = (found.facts[f"{name} estimated_seconds"] for name in ("1-fill", "2-classify"))
+    assert found.facts["estimated_seconds"] == pytest.approx(one + two)
+    assert found.facts["estimated_peak_memory_bytes"] == found.facts["2-classify estimated_peak_memory_bytes"]
+
+
+def test_the_whole_is_told_in_a_line() -> None:
+    found = check.Checked([], {"estimated_seconds": 200.4, "estimated_peak_memory_bytes": 1_234_000_000})
+    assert found.told() == (
+        "The whole run, from the command to the report, takes about 3 min 20 s and 1.23 GB of memory."
+    )
+
+
+def test_the_process_began_before_now() -> None:
+    assert 0 < time.time() - check.process_began() < 86_400

@@ -15,43 +15,34 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from math import ceil, log2
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from tunesmith import run
 from tunesmith.account import METRICS
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import silent
 from tunesmith.core.part import Task
 from tunesmith.core.peak import peak_memory
 from tunesmith.core.rows import BLOCK
 from tunesmith.data.load import Splits
 from tunesmith.evaluate.predict import Predictor
-from tunesmith.growth import Growth, grown, timed
+from tunesmith.growth import grown, timed
 from tunesmith.prepare import Prepared
 from tunesmith.report import page
 from tunesmith.train import loop
-from tunesmith.train.batches import Batches
 from tunesmith.train.log import Log, lines
+from tunesmith.trial import Examples, Trial, few, words
 
-FEW = 8
-"""Updates beside the first that stand for an epoch."""
-PATIENCE = 20.0
-"""Seconds after which no further update is tried, once there are ENOUGH."""
-ENOUGH = 3
 PREDICTING, MEASURING = 2.0, 4.0
 """About how many seconds a trial may take that predicts, or that measures."""
-ODD = 10
-"""How many times the median an update takes that did something else besides: it is counted once."""
 NEVER = 10**9
-Examples = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -114,91 +105,12 @@ def estimate(prepared: Prepared, splits: Splits, examples: Examples, started: fl
     return Estimate(
         started,
         training,
-        trial.all_evaluations(prepared, splits),
+        _evaluating(trial, prepared, splits),
         saved + trial.saving * _checkpoints(prepared, training),
         measuring,
         trial.a_step(epoch, updates),
         max(memory, peak_memory()),
     )
-
-
-@dataclass
-class Trial:
-    """The training of the miniature, watched.
-
-    epoch: how many updates stand for one. wanted: after how many it ends. after_first, after_last: what is done then.
-    seconds: of each update. evaluation: on the validation split; later: seconds of its largest trial when it came
-    again. saving: seconds of the end of the loop, with a checkpoint. since: when what comes next began.
-    """
-
-    epoch: int
-    wanted: int
-    after_first: Callable[[], object] = lambda: None
-    after_last: Callable[[], object] = lambda: None
-    seconds: list[float] = field(default_factory=list)
-    evaluation: Growth | None = None
-    later: float = 0.0
-    saving: float = 0.0
-    since: float = field(default_factory=time.perf_counter)
-
-    def interrupted(self) -> bool:
-        """What the loop asks after every update: whether to stop, after a checkpoint."""
-        self.seconds.append(time.perf_counter() - self.since)
-        if len(self.seconds) == 1:
-            self.after_first()
-        tired = len(self.seconds) > ENOUGH and sum(self.seconds) > PATIENCE
-        ended = tired or len(self.seconds) >= self.wanted
-        if ended:
-            self.after_last()
-        self.since = time.perf_counter()
-        return ended
-
-    def a_step(self, epoch: int, updates: int) -> float:
-        """Seconds of an update, the first left out where there are others."""
-        first = self.seconds[0]
-        return (self.all_updates(epoch, updates) - first) / (updates - 1) if updates > 1 else first
-
-    def all_updates(self, epoch: int, updates: int) -> float:
-        """Seconds of all updates of a run with so many in an epoch."""
-        first, *others = self.seconds[: self.epoch]
-        # The first of an epoch has the longest rows, and stands for itself alone.
-        again = self.seconds[self.epoch + 1 :] or self.seconds[self.epoch :] or others or [first]
-        early, odd = _usual(others)
-        late, odder = _usual(again)
-        in_first = min(updates, epoch) - 1
-        return first + odd + odder + in_first * early + (updates - 1 - in_first) * late
-
-    def all_evaluations(self, prepared: Prepared, splits: Splits) -> float:
-        """Seconds of all evaluations on the validation split."""
-        if splits.validation is None or self.evaluation is None:
-            return 0.0
-        count = _evaluations(prepared) + (type(prepared.recipe.task).settle is not Task.settle)
-        rows = len(splits.validation)
-        factor = self.later / self.evaluation.seconds
-        return self.evaluation.of(rows) + (count - 1) * factor * self.evaluation.again(rows)
-
-
-def few(batches: Batches) -> list[np.ndarray]:
-    """Updates that stand for an epoch: its first, and by size the middle of each of FEW equal shares of the rest."""
-    first, *others = batches.epoch(0)
-    others.sort(key=lambda rows: int(batches.lengths[rows].sum()))
-    shares = min(FEW, len(others))
-    places = [int((share + 0.5) / shares * len(others)) for share in range(shares)]
-    return [first, *(others[place] for place in np.random.default_rng(0).permutation(places))] if places else [first]
-
-
-def words(examples: Examples, rows: int, vocabulary: int) -> list[int]:
-    """Ids of as many different words as `rows` rows are expected to hold, those of the examples among them.
-
-    By Heaps' law the number of different words grows as rows^b; b is found by the examples and by half of them.
-    """
-    known, half = _distinct(examples), _distinct(examples[::2])
-    if not known:
-        return []
-    growth = log2(len(known) / len(half)) if half else 1.0
-    wanted = min(vocabulary, round(len(known) * (max(rows, len(examples)) / len(examples)) ** growth))
-    others = (word for word in range(vocabulary) if word not in known)
-    return [*sorted(known), *(next(others) for _ in range(wanted - len(known)))]
 
 
 def _train(folder: Path, prepared: Prepared, splits: Splits, examples: Examples, quiet: ExitStack) -> Trial:
@@ -262,6 +174,16 @@ def _growing(folder: Path, prepared: Prepared, splits: Splits) -> int:
     return max(0, min(int(whole), prepared.recipe.speed.frozen_megabytes * 2**20) - int(found[-1]["bytes"]))
 
 
+def _evaluating(trial: Trial, prepared: Prepared, splits: Splits) -> float:
+    """Seconds of all evaluations on the validation split."""
+    if splits.validation is None or trial.evaluation is None:
+        return 0.0
+    count = _evaluations(prepared) + (type(prepared.recipe.task).settle is not Task.settle)
+    rows, line = len(splits.validation), trial.evaluation
+    # What frozen blocks gave for these rows may be there when they come again.
+    return line.of(rows) + (count - 1) * line.again(rows) * trial.later / line.seconds
+
+
 def _evaluations(prepared: Prepared) -> int:
     every = prepared.recipe.train.evaluate_every or prepared.batches.updates_an_epoch
     return ceil(prepared.training.total_steps / every)
@@ -272,15 +194,6 @@ def _checkpoints(prepared: Prepared, training: float) -> int:
     if every is not None:
         return ceil(prepared.training.total_steps / every)
     return _evaluations(prepared) + int(training / loop.CHECKPOINT_SECONDS)
-
-
-def _usual(seconds: Sequence[float]) -> tuple[float, float]:
-    """The mean of some updates, and the seconds of those that did something else besides."""
-    if not seconds:
-        return 0.0, 0.0
-    most = ODD * float(np.median(seconds))
-    usual = [one for one in seconds if one <= most]
-    return float(np.mean(usual)), sum(one for one in seconds if one > most)
 
 
 def _answering(prepared: Prepared, share: float, rows: int) -> Prepared:
@@ -295,29 +208,13 @@ def _answering(prepared: Prepared, share: float, rows: int) -> Prepared:
 
 
 def _shares(splits: Splits, share: float) -> Splits:
-    parts = {
-        name: None if rows is None else _part(rows, max(1, round(share * len(rows))))
-        for name, rows in (("validation", splits.validation), ("test", splits.test))
-    }
-    return replace(splits, **parts)
+    return replace(splits, validation=_share(splits.validation, share), test=_share(splits.test, share))
 
 
-def _part(rows: Dataset, count: int) -> Dataset:
+def _share(rows: Mapped | None, share: float) -> Mapped | None:
+    return None if rows is None else _part(rows, max(1, round(share * len(rows))))
+
+
+def _part(rows: Mapped, count: int) -> Mapped:
     """Evenly spread rows."""
     return rows if count >= len(rows) else rows.select(np.linspace(0, len(rows) - 1, count).astype(int))
-
-
-def _distinct(examples: Examples) -> set[int]:
-    return {word for example in examples for word in _ids(example)}
-
-
-def _ids(value: Mapping[str, Any]) -> Iterator[int]:
-    """Every token id of an example, of whatever parts it is made."""
-    for name, inner in value.items():
-        if name == "input_ids":
-            yield from inner
-        elif isinstance(inner, Mapping):
-            yield from _ids(inner)
-        elif isinstance(inner, list) and inner and isinstance(inner[0], Mapping):
-            for one in inner:
-                yield from _ids(one)

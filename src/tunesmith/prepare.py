@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
 
 from tunesmith import fit
 from tunesmith.core import surgery
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError, raise_faults
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Part, Task
 from tunesmith.core.rows import Rows, each
@@ -229,7 +229,7 @@ def _check_random(recipe: Recipe) -> None:
         )
 
 
-def with_tokenizer(recipe: Recipe, rows: Dataset) -> Recipe:
+def with_tokenizer(recipe: Recipe, rows: Mapped) -> Recipe:
     """The recipe with a tokenizer that is trained on the texts of these rows, if its model is to have one and has none
     yet.
     """

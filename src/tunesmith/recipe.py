@@ -244,10 +244,14 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
     if data is None or not isinstance(given, Mapping | None):
         return given
     settings = dict(given or {})
-    able = {name: cast(type[Task], registry.load("tasks", name)) for name in registry.names("tasks")}
-    able = {name: task for name, task in able.items() if set(settings) <= set(task.model_fields)}
+    able: dict[str, type[Task]] = {}
     columns, rows = sample.peek(data.train, lenient=True)
-    for name, task in able.items():
+    # One after the other: those behind the first that suits need not be loaded.
+    for name in registry.names("tasks"):
+        task = cast(type[Task], registry.load("tasks", name))
+        if not set(settings) <= set(task.model_fields):
+            continue
+        able[name] = task
         found = task.suits(columns, rows)
         if found is not None:
             note(f"Task: {name} ({_told({**found, **settings}, columns)}), by the file's columns.")

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from tunesmith import account, examples, measure, prepare
@@ -34,6 +33,7 @@ from tunesmith.core.files import (
     write_text,
     writing_folder,
 )
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import listening, note
 from tunesmith.core.panel import Result
 from tunesmith.core.part import Task
@@ -156,7 +156,7 @@ def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -
     return ended
 
 
-def validate(predictor: Predictor, rows: Dataset | None) -> Mapping[str, float]:
+def validate(predictor: Predictor, rows: Mapped | None) -> Mapping[str, float]:
     """Loss and metrics on the validation split; nothing where there is none."""
     if rows is None:
         return {}

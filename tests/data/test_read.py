@@ -108,7 +108,7 @@ def test_twenty_thousand_rows_pass_through_in_batches(write: Write, monkeypatch:
     content = "text,label\n" + "".join(f"text {row},{row % 3}\n" for row in range(20_000))
     rows = read(write("a.csv.gz", gzip.compress(content.encode())), [TEXT, LABEL]).rows
     assert len(rows) == 20_000
-    assert rows.data.table.column("text").num_chunks > 10
+    assert rows.table(slice(None)).column("text").num_chunks > 10
     assert rows[19_999] == {"text": "text 19999", "label": "1", "line": 20_001}
 
 

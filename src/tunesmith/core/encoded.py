@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset
+
+from tunesmith.core.mapped import Mapped
 
 BATCH = 1000
 
 
-def keep(examples: Iterable[Mapping[str, Any]]) -> Dataset:
+def keep(examples: Iterable[Mapping[str, Any]]) -> Mapped:
     """The examples, mapped from a file that lives as long as they do; all have the keys of the first.
 
     No example at all raises ValueError.
@@ -31,6 +32,6 @@ def keep(examples: Iterable[Mapping[str, Any]]) -> Dataset:
         writer.write_table(table)
         while block := list(islice(waiting, BATCH)):
             writer.write_table(pa.Table.from_pylist(block, schema=table.schema))
-    kept = Dataset.from_file(name)
+    kept = Mapped.from_file(name)
     weakref.finalize(kept, Path(name).unlink, missing_ok=True)
     return kept

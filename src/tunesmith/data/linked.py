@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset
-
 from tunesmith.core import files
+from tunesmith.core.mapped import Mapped
 from tunesmith.data.faults import Faults
 from tunesmith.data.formats import stream
 
@@ -44,18 +43,20 @@ def hash_of(role: str) -> str:
     return f"{role}.sha256"
 
 
-def apart(stored: Dataset, roles: Sequence[str]) -> tuple[Dataset, Dataset]:
+def apart(stored: Mapped, roles: Sequence[str]) -> tuple[Mapped, Mapped]:
     """The rows with the paths of their files, and with the hashes in the paths' places."""
     if not roles:
         return stored, stored
     hashes = {hash_of(role): role for role in roles}
-    return stored.remove_columns(list(hashes)), stored.remove_columns(list(roles)).rename_columns(hashes)
+    names = stored.column_names
+    kept, compared = ([name for name in names if name not in left] for left in (hashes, roles))
+    return stored.select_columns(kept), stored.select_columns(compared).rename_columns(hashes)
 
 
-def digest(contents: Dataset) -> str:
+def digest(contents: Mapped) -> str:
     """One hash of all rows and of the files that they name, wherever these lie."""
     told = hashlib.sha256()
-    for batch in contents.with_format("arrow").iter(batch_size=1000):
+    for batch in contents.tables(1000):
         for row in batch.select(sorted(batch.column_names)).to_pylist():
             told.update(f"{row}\n".encode())
     return told.hexdigest()

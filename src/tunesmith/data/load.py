@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from datasets import Dataset
-
 from tunesmith.core.column import Column
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Panel
 from tunesmith.data import overview
@@ -29,9 +28,9 @@ class Splits:
     panels: what the report shows of the data.
     """
 
-    train: Dataset
-    validation: Dataset | None
-    test: Dataset | None
+    train: Mapped
+    validation: Mapped | None
+    test: Mapped | None
     columns: dict[str, str]
     sources: dict[str, dict[str, str | int]]
     panels: list[Panel] = field(default_factory=list)

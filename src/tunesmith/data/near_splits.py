@@ -99,5 +99,5 @@ def _example(name: str, pair: near.Pair, splits: Mapping[str, Slice], *, roles: 
 
 
 def _content(part: Slice, position: int, roles: Sequence[str]) -> str:
-    row = part.table.rows.with_format("arrow")[[int(part.positions[position])]]
+    row = part.table.rows.table([int(part.positions[position])])
     return contents(row, roles)[0].replace(BETWEEN, " | ")

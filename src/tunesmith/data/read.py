@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset
 
 from tunesmith.core import files
 from tunesmith.core.column import Column
 from tunesmith.core.errors import DataError
+from tunesmith.core.mapped import Mapped
 from tunesmith.data import cache, linked
 from tunesmith.data.columns import find
 from tunesmith.data.faults import Faults
@@ -38,11 +38,11 @@ class Table:
     contents: the rows as they are compared with each other: of a file that a row names, the hash of its bytes.
     """
 
-    rows: Dataset
+    rows: Mapped
     path: Path
     columns: dict[str, str]
     sha256: str
-    contents: Dataset
+    contents: Mapped
 
 
 def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) -> Table:
@@ -60,7 +60,7 @@ def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) ->
         kept = cache.folder() / f"{cache.name(digest, columns, matched)}.arrow"
         if faults.total or not kept.exists():
             _write(kept, _parsed(source, used, matched=matched, faults=faults), columns=used, faults=faults)
-    rows, contents = linked.apart(Dataset.from_file(str(kept)), named)
+    rows, contents = linked.apart(Mapped.from_file(str(kept)), named)
     return Table(rows, path, matched, linked.digest(contents) if links else digest, contents)
 
 

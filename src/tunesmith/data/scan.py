@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from tunesmith.core.column import Column
+from tunesmith.core.mapped import Mapped, numbers_of
 from tunesmith.data.columns import inputs
 
 BATCH_ROWS = 4_000
@@ -90,7 +90,7 @@ class Scan:
         return Classes(dict(zip(names, counts.tolist(), strict=True)), dict(zip(names, lines.tolist(), strict=True)))
 
 
-def scan(rows: Dataset, columns: Sequence[Column], *, seed: int) -> Scan:
+def scan(rows: Mapped, columns: Sequence[Column], *, seed: int) -> Scan:
     """Pass once over `rows`, in batches."""
     texts = inputs(columns)
     columns = [column for column in columns if column.role in rows.column_names]
@@ -104,16 +104,16 @@ def scan(rows: Dataset, columns: Sequence[Column], *, seed: int) -> Scan:
         keys = _keys(batch, texts, seed)
         answers = _keys(batch, [column.role for column in targets], seed)
         codes, owners = _codes(batch, named, numbering)
-        numbers = batch[measured].to_numpy() if measured else np.empty(0)
-        pieces.append((keys, answers, batch["line"].to_numpy(), codes, owners + start, numbers))
+        numbers = numbers_of(batch[measured]) if measured else np.empty(0)
+        pieces.append((keys, answers, numbers_of(batch["line"]), codes, owners + start, numbers))
         start += len(keys)
     keys, answers, lines, codes, owners, numbers = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
     return Scan(keys, answers, lines, codes, owners, tuple(numbering), numbers if measured else None)
 
 
-def batches(rows: Dataset) -> Iterator[pa.Table]:
+def batches(rows: Mapped) -> Iterator[pa.Table]:
     """The rows as Arrow tables."""
-    yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    yield from rows.tables(BATCH_ROWS)
 
 
 def contents(batch: pa.Table, roles: Sequence[str]) -> list[str]:

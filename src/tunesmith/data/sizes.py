@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
 
+from tunesmith.core.mapped import numbers_of, table_of
 from tunesmith.core.part import Task
 from tunesmith.core.rows import BLOCK, Bins, Rows
 
@@ -22,11 +20,11 @@ def sizes(rows: Rows, task: Task) -> np.ndarray:
         return np.array([members[list(one)].sum() for one in rows.bins])
     if task.reads == "images":
         return np.ones(len(rows), dtype=np.int64)
-    table = cast(Dataset, rows).with_format("arrow")
-    arranged = ["input_ids"] if "input_ids" in table.column_names else []
+    names = table_of(rows, slice(0, 0)).column_names
+    arranged = ["input_ids"] if "input_ids" in names else []
     inputs = arranged or [column.role for column in task.columns() if not column.target]
-    inputs = [name for name in inputs if name in table.column_names]
-    blocks = [_sizes(table[start : start + BLOCK], inputs) for start in range(0, len(rows), BLOCK)]
+    inputs = [name for name in inputs if name in names]
+    blocks = [_sizes(table_of(rows, slice(start, start + BLOCK)), inputs) for start in range(0, len(rows), BLOCK)]
     return np.concatenate(blocks)
 
 
@@ -35,7 +33,7 @@ def _sizes(block: pa.Table, inputs: list[str]) -> np.ndarray:
     for name in inputs:
         column = block.column(name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            total += pc.fill_null(pc.utf8_length(column), 0).to_numpy()
+            total += numbers_of(pc.utf8_length(column))
         elif pa.types.is_list(column.type):
-            total += pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+            total += numbers_of(pc.list_value_length(column))
     return total

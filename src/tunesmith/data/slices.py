@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from tunesmith.core.column import Column
+from tunesmith.core.mapped import Mapped
 from tunesmith.data import cache
 from tunesmith.data import scan as scans
 from tunesmith.data.read import Table
@@ -45,7 +45,7 @@ class Slice:
             yield contents(batch.take(wanted[first:last] - start), roles)
             start += len(batch)
 
-    def rows(self) -> Dataset:
+    def rows(self) -> Mapped:
         """The rows themselves, in the order of the file."""
         if len(self.positions) == len(self.table.rows):
             return self.table.rows

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-
 from tunesmith.core import anatomy
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, ModelError, RunFolderError, nearest, raise_faults
 from tunesmith.core.files import check_writable
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
@@ -130,7 +129,7 @@ class Session:
             return []
         lines: list[dict[str, Any]] = []
         with self._quickly(len(checked)):
-            self.predictor.predict(Dataset.from_list(checked), each=lines.append)
+            self.predictor.predict(Mapped.from_list(checked), each=lines.append)
         return [{key: value for key, value in line.items() if key not in checked[0]} for line in lines]
 
     def predict_file(self, path: Path, out: Path | None, each: Callable[[dict[str, Any]], object]) -> int:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from datasets import Dataset
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 from torch.nn import functional
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core import column, tokens
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Panel, Tokens
 from tunesmith.core.part import Reader, Task
@@ -279,7 +279,7 @@ class AnswerSpan(Task):
             raise DataError(f"{told}: nothing is left to learn.", hint="Raise task.max_length or task.stride.")
         warn(f"{told}: these rows are dropped. A greater task.max_length or task.stride keeps them.")
         dropped = set(lost)
-        return cast(Rows, cast(Dataset, rows).select([place for place in range(len(rows)) if place not in dropped]))
+        return cast(Rows, cast(Mapped, rows).select([place for place in range(len(rows)) if place not in dropped]))
 
 
 def _answer(given: str, one: Found) -> tuple[str, tuple[str, ...], float]:

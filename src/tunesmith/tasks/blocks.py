@@ -13,13 +13,13 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core import rows as splits
 from tunesmith.core.column import Row
 from tunesmith.core.encoded import keep
 from tunesmith.core.errors import DataError, ModelError
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import warn
 from tunesmith.core.rows import Rows
 from tunesmith.core.tokens import specials
@@ -59,7 +59,7 @@ def parts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -
     return [list(islice(dressed, len(one))) for one in cuts]
 
 
-def blocks(rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int, join: bool = False) -> Dataset:
+def blocks(rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int, join: bool = False) -> Mapped:
     """The rows of a split as blocks of at most `limit` tokens, kept on disk: `input_ids`, `starts` and the `line` at
     which the block's text begins.
 

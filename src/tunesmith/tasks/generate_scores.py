@@ -30,7 +30,7 @@ MEANS = ("rouge1", "rouge2", "rougeL", "exact_match")
 
 
 @cache
-def _bleu() -> Any:
+def _scorer() -> Any:
     return bleus.BLEU(effective_order=True)
 
 
@@ -100,7 +100,7 @@ def corpus_chrf(counts: np.ndarray) -> float:
 
 
 def _bleu(text: str, references: Sequence[str]) -> list[float]:
-    found = _bleu().sentence_score(text, list(references))
+    found = _scorer().sentence_score(text, list(references))
     return [found.sys_len, found.ref_len, *found.counts, *found.totals]
 
 

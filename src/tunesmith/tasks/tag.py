@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
-from datasets import Dataset
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core import tokens
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, ModelError, RecipeError
+from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Cell, Panel, Table
 from tunesmith.core.panel import Tokens as Seen
@@ -132,7 +132,7 @@ class Tag(Task):
                 hint="Name a model of the language that the words are written in.",
             )
         kept = np.setdiff1d(np.arange(len(rows)), dropped)
-        return cast(Dataset, rows).select(kept) if dropped else rows
+        return cast(Mapped, rows).select(kept) if dropped else rows
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[dict[str, Any]]:
         """Windows of each row with the words that their positions speak for, and the numbers of these words' tags.

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.core.files import TEMPORARY
+from tunesmith.core.mapped import Mapped, rows_of
 from tunesmith.core.notes import note
 
 Example = dict[str, Any]
@@ -69,22 +70,16 @@ class _Kept:
     """A whole file."""
 
     def __init__(self, path: Path, count: int) -> None:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-            table = reader.read_all()
-        order = table[ROW].to_numpy()  # [rows], the row of each place
+        stored = Mapped.from_file(path)
+        order = np.array(stored[ROW], dtype=np.int64)  # [rows], the row of each place
         self._places = np.full(count, -1, dtype=np.int64)  # [rows], the place of each row
         self._places[order] = np.arange(len(order))
         if len(order) != count or self._places.min(initial=0) < 0:
             raise ValueError(f"{path} does not hold every row once.")
-        self._blocks = table.drop_columns(ROW).to_batches()
-        self._ends = np.cumsum([len(block) for block in self._blocks])  # [blocks]
+        self._examples = stored.select_columns([name for name in stored.column_names if name != ROW])
 
     def take(self, numbers: list[int]) -> list[Example]:
-        places = self._places[numbers]
-        blocks = np.searchsorted(self._ends, places, side="right")
-        offsets = places - (self._ends[blocks] - [len(self._blocks[block]) for block in blocks])
-        pieces = [self._blocks[one].slice(at, 1) for one, at in zip(blocks.tolist(), offsets.tolist(), strict=True)]
-        return _plain(pa.Table.from_batches(pieces).combine_chunks())
+        return rows_of(self._examples.table(self._places[numbers]))
 
 
 class _Writer:
@@ -93,7 +88,8 @@ class _Writer:
     def __init__(self, path: Path, count: int) -> None:
         self._path = path
         self._written = np.zeros(count, dtype=np.bool_)
-        self._waiting: list[pa.Table] = []
+        self._rows: list[int] = []
+        self._examples: list[bytes] = []
         self._stream: pa.RecordBatchStreamWriter | None = None
         self._schema: pa.Schema | None = None
 
@@ -103,20 +99,13 @@ class _Writer:
         return not self._written.all()
 
     def add(self, numbers: list[int], examples: list[Example]) -> None:
-        """Add the examples that are new; what a file would give back otherwise raises ValueError."""
-        new = [place for place, number in enumerate(numbers) if not self._written[number]]
-        if not new:
-            return
-        chosen = [examples[place] for place in new]
-        schema = self._schema or _narrow(pa.Table.from_pylist(chosen).schema)
-        table = pa.Table.from_pylist(chosen, schema=schema)
-        if _spelled(_plain(table)) != _spelled(chosen):
-            raise ValueError("a file would not give them back as they are")
-        self._schema = schema
-        rows = np.array(numbers)[new]
-        self._waiting.append(table.append_column(ROW, pa.array(rows, pa.int64())))
-        self._written[rows] = True
-        if sum(map(len, self._waiting)) >= BLOCK:
+        """Add the examples that are new, as they are now; what a file would give back otherwise raises ValueError."""
+        for number, example in zip(numbers, examples, strict=True):
+            if not self._written[number]:
+                self._written[number] = True
+                self._rows.append(number)
+                self._examples.append(_spelled(example))
+        if len(self._rows) >= BLOCK:
             self._flush()
 
     def finish(self) -> Path:
@@ -131,12 +120,17 @@ class _Writer:
         return self._path
 
     def _flush(self) -> None:
-        if not self._waiting:
+        if not self._rows:
             return
-        table = pa.concat_tables(self._waiting).combine_chunks()
+        examples = [marshal.loads(spelled) for spelled in self._examples]
+        self._schema = self._schema or _narrow(pa.Table.from_pylist(examples).schema)
+        table = pa.Table.from_pylist(examples, schema=self._schema)
+        if [_spelled(example) for example in rows_of(table)] != self._examples:
+            raise ValueError("a file would not give them back as they are")
+        table = table.append_column(ROW, pa.array(self._rows, pa.int64()))
         self._stream = self._stream or self._begun(table.schema)
         self._stream.write_table(table)
-        self._waiting = []
+        self._rows, self._examples = [], []
 
     def _begun(self, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +149,12 @@ def _opened(path: Path, count: int) -> _Kept | None:
 
 
 def _narrow(found: Any) -> Any:
-    """The schema with 32 bits for a whole number inside a list: a number of a token or of a place."""
+    """The schema with 32 bits for a whole number inside a list: a number of a token or of a place.
+
+    Bytes raise ValueError: what was an array looks like them.
+    """
+    if isinstance(found, pa.DataType) and pa.types.is_binary(found):
+        raise ValueError("a file would give arrays back as bytes")
     if isinstance(found, pa.Schema):
         return pa.schema([(one.name, _narrow(one.type)) for one in found])
     if pa.types.is_struct(found):
@@ -165,25 +164,6 @@ def _narrow(found: Any) -> Any:
     return found
 
 
-def _spelled(examples: list[Example]) -> bytes:
-    """The examples with their types, as `==` does not see them: 1 is not 1.0."""
-    return marshal.dumps(examples, 2)
-
-
-def _plain(table: pa.Table) -> list[Example]:
-    """The rows of a table as Python objects; much faster for lists of numbers than Arrow's own way."""
-    columns = [_values(column.combine_chunks()) for column in table.columns]
-    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _values(array: pa.Array) -> list[Any]:
-    kind = array.type
-    if pa.types.is_list(kind) and not array.null_count:
-        values = _values(array.flatten())
-        ends = np.cumsum(array.value_lengths().to_numpy(), dtype=np.int64).tolist()
-        return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and not array.null_count:
-        found: list[Any] = array.to_numpy().tolist()
-        return found
-    plain: list[Any] = array.to_pylist()
-    return plain
+def _spelled(example: Example) -> bytes:
+    """An example with the types of its values, as `==` does not see them: 1 is not 1.0."""
+    return marshal.dumps(example, 2)

@@ -17,7 +17,7 @@ from tunesmith.train.fused.blocks import fused
 from tunesmith.train.memory import keep_memory, offloaded
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.speed import SpeedSettings
-from tunesmith.train.touched import touched
+from tunesmith.train.touched import NONE_TRAIN, touched
 
 
 @contextmanager
@@ -36,18 +36,21 @@ def training(state: Training, parts: Sequence[Part], speed: SpeedSettings, train
     """
     model = state.model
     with ExitStack() as stack:
-        if speed.keep_memory:
-            stack.enter_context(keep_memory())
+        reasons = []
+        if speed.keep_memory and (why := stack.enter_context(keep_memory())):
+            reasons.append(f"Memory goes back to the system after every step: {why}.")
         if speed.offload:
             stack.enter_context(offloaded(model, train.device))
         if speed.fast_dropout:
             stack.enter_context(fast_dropout(model))
-        reasons = _blocks(model, speed, stack)
+        reasons += _blocks(model, speed, stack)
         # In one pass nothing is read again; a model that is translated as a whole has no place to stop at.
         again = (train.steps is not None or train.epochs > 1) and speed.compile is not True
         kept = stack.enter_context(frozen(model, speed.frozen_megabytes if again else 0, speed.frozen_dropout))
         if speed.touched_rows:
-            stack.enter_context(touched(model, state.optimizer, parts, train.precision))
+            why = stack.enter_context(touched(model, state.optimizer, parts, train.precision))
+            if why not in ("", NONE_TRAIN):
+                reasons.append(f"Word embeddings get whole gradients: {why}.")
         for reason in reasons:
             note(reason)
         yield kept

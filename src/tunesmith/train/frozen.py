@@ -120,6 +120,8 @@ class _Keeper:
             return
         every = {**dict(zip(self.names, given, strict=False)), **by_name}
         inputs = {name: value for name, value in every.items() if value is not None}
+        if not all(isinstance(value, Tensor | bool | int | float | str) for value in inputs.values()):
+            return  # a cache, or what another part of the model gave: the text alone does not tell what comes out
         part = self._part(inputs)
         depth = self.report.blocks = 0 if part is None else part.depth()
         if part is None or not depth:

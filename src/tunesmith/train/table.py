@@ -27,8 +27,8 @@ class Table:
     [room]: the row at each place. gradient, first, second [room, hidden]: gradient and moments of the touched rows.
     values [room, hidden]: the touched rows themselves while they are `held`, from an update until somebody asks for the
     weight: `release` puts them back. pending: what the others have still to be multiplied by. steps: updates so far.
-    received: whether a gradient came since the last update. served: whether lookups ask the table. live: False once every row has moments of its own, which
-    the optimizer then keeps itself.
+    received: whether a gradient came since the last update. served: whether lookups ask the table. live: False once
+    every row has moments of its own, which the optimizer then keeps itself.
     """
 
     def __init__(self, weight: nn.Parameter, padding: int | None = None) -> None:

@@ -21,6 +21,10 @@ from tunesmith.train.adamw import AdamW
 from tunesmith.train.table import Table
 
 
+NONE_TRAIN = "no word embeddings train"
+"""The reason where there is nothing to leave out."""
+
+
 class _Rows(torch.autograd.Function):
     """Rows of a table; their gradient goes to the table, and none to its weight."""
 
@@ -119,7 +123,7 @@ def _obstacle(
     curious = [part.word() for part in parts if _is_curious(part)]
     reason = ""
     if not weights or not all(weight.requires_grad for weight in weights.values()):
-        reason = "no word embeddings train"
+        reason = NONE_TRAIN
     elif not isinstance(optimizer, AdamW):
         reason = f"the optimizer {type(optimizer).__name__} takes whole gradients"
     elif precision == "float16":

@@ -127,7 +127,7 @@ class Llama:
         if "query" not in self.norms:
             factors["query"] = self.heads.scale
         first = [("query",), ("key", "value")] if one else [("query", "key", "value")]
-        groups = [*first, ("back",), ("gate", "up"), ("down",)]
+        groups = [*first, ("back",), ("gate",), ("up",), ("down",)]
         return {
             (name := " ".join(group)): Product.of(
                 [linears[one] for one in group], [factors.get(one, 1.0) for one in group], dtype, self.memory, name
@@ -160,6 +160,7 @@ class _Norm:
         """The gradient of x, in new memory; plus `onto`."""
         x, inverse = tape.take(2)
         weight = self._scaled(inverse)
+        grad = grad.to(inverse.dtype)
         pull = (grad * x.to(inverse.dtype)).flatten(0, -2)  # [rows, numbers]
         if self.weight.requires_grad:
             gradients.give(self.weight, torch.mv(pull.t(), inverse.flatten()).mul_(self.factor))
@@ -199,8 +200,9 @@ class _Turn:
 
     def _turn_(self, row: Tensor, heads: int, sides: tuple[Tensor, Tensor]) -> None:
         x = _heads(row, 0, heads, self.cos.shape[-1])
-        out = x * self.cos
-        for place, other, side in zip(out.chunk(2, -1), reversed(x.chunk(2, -1)), sides, strict=True):
+        wide = x.to(self.cos.dtype)
+        out = wide * self.cos
+        for place, other, side in zip(out.chunk(2, -1), reversed(wide.chunk(2, -1)), sides, strict=True):
             place.addcmul_(other, side)
         x.copy_(out)
 
@@ -229,9 +231,9 @@ class _Work:
         sums = x[0].to(self.types[1])  # [total, hidden]
         out, sums = self._attended(sums, tape)
         sums = sums + out  # [total or sequences, hidden]
-        both = self.products["gate up"].forward(self.norms["second"].forward(sums, tape), tape)
-        tape.push(both)
-        gate, up = both.chunk(2, 1)
+        normed = self.norms["second"].forward(sums, tape)
+        gate, up = (self.products[name].forward(normed, tape) for name in ("gate", "up"))
+        tape.push(gate, up)
         sums = sums + self.products["down"].forward(silu(gate).mul_(up), tape)
         return self._in_batch_order(sums)[None]
 
@@ -239,8 +241,9 @@ class _Work:
         grad = grad[0] if not self.one else grad[0].index_select(0, self.layout.order)
         dsums = grad.to(self.types[1])
         dinner = self.products["down"].backward(dsums.to(self.types[0]), tape, gradients, True)
-        dboth = _gate_backward(cast(Tensor, dinner), cast(Tensor, tape.pop()))
-        dnormed = cast(Tensor, self.products["gate up"].backward(dboth, tape, gradients, True))
+        dgate, dup = _gate_backward(cast(Tensor, dinner), *tape.take(2))
+        dnormed = cast(Tensor, self.products["up"].backward(dup, tape, gradients, True))
+        dnormed.add_(cast(Tensor, self.products["gate"].backward(dgate, tape, gradients, True)))
         dsums = self.norms["second"].backward(dnormed, dsums, tape, gradients)
         below = wanted or any(tensor.requires_grad for tensor in self._first_tensors)
         dout = self.products["back"].backward(dsums.to(self.types[0]), tape, gradients, below)
@@ -331,13 +334,10 @@ class _Work:
         return sums.new_zeros(self.layout.shape[0], sums.shape[1]).index_copy_(0, self.layout.order, sums)
 
 
-def _gate_backward(dinner: Tensor, both: Tensor) -> Tensor:
-    """From the gradient of SiLU(gate) * up [tokens, inner] that of [gate, up] side by side."""
-    (gate, up), dboth = both.chunk(2, 1), torch.empty_like(both)
-    dgate, dup = dboth.chunk(2, 1)
-    torch.mul(dinner, silu(gate), out=dup)
-    dgate.copy_(torch.ops.aten.silu_backward(dinner.mul_(up), gate))
-    return dboth
+def _gate_backward(dinner: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of gate and up, from that of SiLU(gate) * up [tokens, inner], which is overwritten."""
+    dup = silu(gate).mul_(dinner)
+    return torch.ops.aten.silu_backward(dinner.mul_(up), gate), dup
 
 
 def _heads(row: Tensor, start: int, count: int, size: int) -> Tensor:

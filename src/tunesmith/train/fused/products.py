@@ -252,11 +252,14 @@ def _whole(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dty
 
 def _stacked(tensors: Sequence[Tensor], factors: Sequence[float], dtype: torch.dtype) -> Tensor:
     """Tensors below each other, each times its factor. One that needs nothing is itself: no copy."""
+    tensors = [tensor.detach() for tensor in tensors]
     if len(tensors) == 1 and factors[0] == 1:
-        return tensors[0].detach().to(dtype)
-    return torch.cat(
-        [(t.detach() if f == 1 else t.detach() * f).to(dtype) for t, f in zip(tensors, factors, strict=True)]
-    )
+        return tensors[0].to(dtype)
+    sizes = [tensor.shape[0] for tensor in tensors]
+    out = tensors[0].new_empty(sum(sizes), *tensors[0].shape[1:], dtype=dtype)
+    for part, tensor, factor in zip(out.split(sizes), tensors, factors, strict=True):
+        part.copy_(tensor if factor == 1 else tensor * factor)
+    return out
 
 
 def _low(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> _Low:
