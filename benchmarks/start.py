@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -61,7 +62,7 @@ def trainer(rows: Path, folder: Path, cache: Path) -> Start:
     return start(command, {"HF_HOME": str(cache)}, lambda: False)
 
 
-def start(command: list[str], environment: dict[str, str], stepped: object) -> Start:
+def start(command: list[str], environment: dict[str, str], stepped: Callable[[], bool]) -> Start:
     """Run a command until `stepped` says so or it ends by itself."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as told:
@@ -72,7 +73,7 @@ def start(command: list[str], environment: dict[str, str], stepped: object) -> S
             number, status, usage = os.wait4(process.pid, os.WNOHANG)
             if number:
                 break
-            if not killed and callable(stepped) and stepped():
+            if not killed and stepped():
                 seconds = time.perf_counter() - began
                 process.kill()
                 killed = True
@@ -96,12 +97,12 @@ def table(found: dict[str, list[tuple[Start, Start]]], options: argparse.Namespa
         f"Made by `python benchmarks/start.py --rows {options.rows} --pairs {options.pairs}` on {date.today()}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}, "
         f"transformers {transformers.__version__}.",
-        "From the command to the end of the first optimizer step: `tunesmith train FILE --model builtin:minilm`, and the "
-        "Trainer's script in benchmarks/peers/start_trainer.py (bfloat16, batches of like length, fused AdamW); SST-2, "
-        "batches of 32.",
+        "From the command to the end of the first optimizer step: `tunesmith train FILE --model builtin:minilm`, and "
+        "the Trainer's script in benchmarks/peers/start_trainer.py (bfloat16, batches of like length, fused AdamW); "
+        "SST-2, batches of 32.",
         "*Cold*: the first run over these rows, caches empty. *Second*: again, with what the first run kept. Medians; "
-        "the ratio is ours by theirs, pair by pair, with the smallest and the largest. *Computed*: seconds on all cores "
-        "together.",
+        "the ratio is ours by theirs, pair by pair, with the smallest and the largest. *Computed*: seconds on all "
+        "cores together.",
         "",
         "| run | seconds, ours | Trainer | ratio | smallest to largest | computed, ours | Trainer | ratio | pairs |",
         "|---|---|---|---|---|---|---|---|---|",

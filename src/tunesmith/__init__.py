@@ -7,12 +7,16 @@ tunesmith.load(run.folder).predict(["Where is my order?"])
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.core.lazy import Lazy
 from tunesmith.version import VERSION as __version__
+
+# How many products oneDNN keeps prepared, a third of a megabyte each; 1,024 unless told. It looks when torch is loaded.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 if TYPE_CHECKING:
     from tunesmith.api import Mix, load, merge, resume, train

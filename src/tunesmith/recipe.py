@@ -108,11 +108,8 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     """Sections with overrides on top: a mapping over a mapping replaces only its keys, unless it names another part."""
     result = dict(values)
     for key, override in overrides.items():
-        below = _widened(key, result.get(key))
-        if isinstance(override, Mapping) and "name" not in override:
-            result[key] = {**below, **override}
-        else:
-            result[key] = override
+        whole = not isinstance(override, Mapping) or "name" in override
+        result[key] = override if whole else {**_widened(key, result.get(key)), **override}
     return result
 
 
@@ -246,13 +243,11 @@ def _task_spec(given: Any, data: DataSettings | None, faults: list[Fault]) -> An
     settings = dict(given or {})
     able: dict[str, type[Task]] = {}
     columns, rows = sample.peek(data.train, lenient=True)
-    # One after the other: those behind the first that suits need not be loaded.
-    for name in registry.names("tasks"):
+    for name in registry.names("tasks"):  # those behind the first that suits need not be loaded
         task = cast(type[Task], registry.load("tasks", name))
-        if not set(settings) <= set(task.model_fields):
-            continue
-        able[name] = task
-        found = task.suits(columns, rows)
+        if set(settings) <= set(task.model_fields):
+            able[name] = task
+        found = task.suits(columns, rows) if name in able else None
         if found is not None:
             note(f"Task: {name} ({_told({**found, **settings}, columns)}), by the file's columns.")
             return {"name": name, **found, **settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tunesmith.core.layout import Layout
@@ -24,6 +25,13 @@ def test_the_row_is_filled_up_with_its_first_token() -> None:
     assert (layout.tokens, layout.total) == (6, 8)
     assert layout.taken.tolist() == [4, 10, 11, 0, 1, 2, 4, 4]
     assert Layout.of(MASK, causal=False, quantum=1).total == 6
+
+
+@pytest.mark.parametrize(
+    ("tokens", "total"), [(1, 32), (511, 512), (513, 576), (1000, 1024), (1025, 1152), (4000, 4096)]
+)
+def test_long_rows_have_rounder_lengths(tokens: int, total: int) -> None:
+    assert Layout.of(torch.ones(1, tokens).bool(), causal=False).total == total
 
 
 def test_a_sequence_without_tokens_is_left_out() -> None:

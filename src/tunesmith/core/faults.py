@@ -64,7 +64,7 @@ def _is_type(key: str | int, names: list[str]) -> bool:
     # pydantic names the branch of a union that was tried ("int", "literal['auto']") as if it were a key.
     if not isinstance(key, str) or key in names:
         return False
-    return key in ("int", "float", "str", "bool", "none") or "[" in key
+    return key in ("int", "float", "str", "bool", "none") or "[" in key or key.startswith("constrained-")
 
 
 def _of_other_kind(fault: Any) -> bool:

@@ -1,8 +1,9 @@
 """Where the real tokens of a padded batch stand when they run as one row, without padding.
 
 Sequences are sorted by length, so that those of like length are neighbours: attention takes them in chunks, each padded
-to its own longest. The row is filled up to a multiple of QUANTUM with copies of its first token, whose results are
-thrown away: the libraries below keep what they prepare for a shape, and meet the same shapes again.
+to its own longest. The row is filled up to a round length with copies of its first token, whose results are thrown
+away: the libraries below keep what they prepare for a shape, which takes time and memory, and meet the same shapes
+again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import torch
 from torch import Tensor
 
 QUANTUM = 32
+"""A row is as long as a multiple of this; of twice as much from COARSE tokens on, of four times as much from twice
+COARSE tokens on.
+"""
+COARSE = 512
 STEP = 4
 """The longest sequence of a chunk is rounded up to a multiple of this."""
 SIZES = (32, 16, 8)
@@ -84,7 +89,9 @@ class Layout:
     @property
     def total(self) -> int:
         """The length of the row with what it is filled up with."""
-        return -(-self.tokens // self.quantum) * self.quantum
+        coarse = 1 << min(2, (self.tokens // COARSE).bit_length())
+        unit = self.quantum * coarse if self.quantum > 1 else 1
+        return -(-self.tokens // unit) * unit
 
     @cached_property
     def taken(self) -> Tensor:

@@ -7,7 +7,6 @@ row: a run that is killed leaves none behind that is half full.
 
 from __future__ import annotations
 
-import marshal
 import os
 import tempfile
 import threading
@@ -89,7 +88,8 @@ class _Writer:
         self._path = path
         self._written = np.zeros(count, dtype=np.bool_)
         self._rows: list[int] = []
-        self._examples: list[bytes] = []
+        self._examples: list[Example] = []
+        self._spelled: list[str] = []
         self._stream: pa.RecordBatchStreamWriter | None = None
         self._schema: pa.Schema | None = None
 
@@ -104,7 +104,8 @@ class _Writer:
             if not self._written[number]:
                 self._written[number] = True
                 self._rows.append(number)
-                self._examples.append(_spelled(example))
+                self._examples.append(dict(example))
+                self._spelled.append(_spelled(example))
         if len(self._rows) >= BLOCK:
             self._flush()
 
@@ -122,15 +123,14 @@ class _Writer:
     def _flush(self) -> None:
         if not self._rows:
             return
-        examples = [marshal.loads(spelled) for spelled in self._examples]
-        self._schema = self._schema or _narrow(pa.Table.from_pylist(examples).schema)
-        table = pa.Table.from_pylist(examples, schema=self._schema)
-        if [_spelled(example) for example in rows_of(table)] != self._examples:
+        self._schema = self._schema or _narrow(pa.Table.from_pylist(self._examples).schema)
+        table = pa.Table.from_pylist(self._examples, schema=self._schema)
+        if [_spelled(example) for example in rows_of(table)] != self._spelled:
             raise ValueError("a file would not give them back as they are")
         table = table.append_column(ROW, pa.array(self._rows, pa.int64()))
         self._stream = self._stream or self._begun(table.schema)
         self._stream.write_table(table)
-        self._rows, self._examples = [], []
+        self._rows, self._examples, self._spelled = [], [], []
 
     def _begun(self, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +164,6 @@ def _narrow(found: Any) -> Any:
     return found
 
 
-def _spelled(example: Example) -> bytes:
+def _spelled(example: Example) -> str:
     """An example with the types of its values, as `==` does not see them: 1 is not 1.0."""
-    return marshal.dumps(example, 2)
+    return repr(example)

@@ -20,7 +20,6 @@ from tunesmith.core.part import Objective, Part, Schedule
 from tunesmith.train.adamw import AdamW
 from tunesmith.train.table import Table
 
-
 NONE_TRAIN = "no word embeddings train"
 """The reason where there is nothing to leave out."""
 

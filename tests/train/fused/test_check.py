@@ -116,3 +116,13 @@ def test_blocks_are_of_one_kind_where_only_their_weights_differ() -> None:
     nn.init.normal_(other.weight)
     assert check.kind(one) == check.kind(other)
     assert check.kind(one) != check.kind(nn.LayerNorm(5)) and check.kind(one) != check.kind(nn.LayerNorm(4, eps=1e-3))
+
+
+def test_blocks_that_hold_other_values_are_of_another_kind() -> None:
+    # What SmolLM3's blocks differ by: whether they turn by position is one value, beside the number of the block.
+    one, other = Scaled(), Scaled()
+    one.layer_idx, other.layer_idx = 0, 1
+    other.eval()
+    assert check.kind(one) == check.kind(other)
+    other.use_rope = True
+    assert check.kind(one) != check.kind(other)

@@ -6,11 +6,11 @@ position (Su et al., "RoFormer", 2021):
     n = Norm_1(x)        h = x + Attend(Turn(n W_q), Turn(n W_k), n W_v) W_o
     m = Norm_2(h)        y = h + (SiLU(m W_gate) * (m W_up)) W_down
 
-Norm is that of the root mean square (Zhang and Sennrich 2019). Biases, and a norm of each head's queries and keys before
-they are turned, may be there. Query, key and value are one product, gate and up another. Sums, norms and turning are in
-float32 under autocast, products in its type. The scale of the scores is in the copy of W_q (or of the queries' norm),
-that of dropout in W_v's. Where one token a sequence is read after the last block, all but keys and values are computed
-for these tokens alone.
+Norm is that of the root mean square (Zhang and Sennrich 2019). There may be biases, and a norm of each head's queries
+and keys before they are turned. Query, key and value are one product; gate and up are two, because work on each number
+of the halves of one result is slower than on two of their own. Sums, norms and turning are in float32 under autocast,
+products in its type. The scale of the scores is in the copy of W_q (or of the queries' norm), that of dropout in W_v's.
+Where one token a sequence is read after the last block, all but keys and values are computed for these tokens alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from tunesmith.core.attention import KEPT, Heads, attend, attend_backward, read_tokens
+from tunesmith.core.attention import KEPT, LONG, Heads, attend, attend_backward, read_tokens
 from tunesmith.core.dropout import Masks, scale_of
 from tunesmith.core.layout import Layout
 from tunesmith.core.unpadded_attention import WINDOW
 from tunesmith.train.fused.products import Linear, Memory, Product
+from tunesmith.train.fused.root_norm import RootNorm, is_root_norm
 from tunesmith.train.fused.tape import Gradients, Tape
+from tunesmith.train.fused.turn import Turn, heads_of, wide
 
 LINEARS = {
     "query": "self_attn.q_proj",
@@ -52,7 +54,8 @@ class Llama:
 
     def __init__(self, block: nn.Module, heads: Heads) -> None:
         self.block, self.heads, self.turned = block, heads, heads.size
-        self.norms = {name: path for name, path in {**NORMS, **HEAD_NORMS}.items() if _has(block, path)}
+        modules = dict(block.named_modules())
+        self.norms = {name: path for name, path in {**NORMS, **HEAD_NORMS}.items() if path in modules}
         self.width = len(cast(Tensor, block.get_submodule(NORMS["first"]).weight))
         self.memory = Memory()
 
@@ -72,7 +75,7 @@ class Llama:
             return "It has weights beside those of the family."
         if any(path not in CONTAINERS and not f"{path}.".startswith(tuple(f"{k}." for k in known)) for path in modules):
             return "It has modules beside those of the family."
-        if any(not _is_norm(norm, size if path in HEAD_NORMS.values() else None) for path, norm in own.items()):
+        if any(not is_root_norm(norm, size if path in HEAD_NORMS.values() else None) for path, norm in own.items()):
             return "Its norms are no plain norms of the root mean square."
         points, activation = torch.linspace(-4, 4, 17), modules[ACTIVATION]
         if not torch.allclose(activation(points), silu(points), atol=1e-6):
@@ -103,9 +106,11 @@ class Llama:
             return "its positions are not given by a cosine and a sine for each number of a head"
         if dropout >= 1:
             return "its dropout drops everything"
+        if layout.chunks[-1].time > LONG and not (one or dropout):
+            return f"texts of more than {LONG} tokens take a kernel that keeps no scores"
         sums = torch.float32 if mixed else dtype
         products = self._products(linears, dropout, dtype, one)
-        turn = _Turn(*(part[0, :, None].to(_wide(sums)) for part in positions))
+        turn = Turn(*(part[0, :, None].to(wide(sums)) for part in positions))
         return _Work(layout, self._scaled, one, (dtype, sums), products, self._norms(dtype), turn, dropout)
 
     @property
@@ -113,11 +118,11 @@ class Llama:
         """The heads, whose queries are scaled by the copy of their weight or of their norm's."""
         return replace(self.heads, scale=1.0)
 
-    def _norms(self, dtype: torch.dtype) -> dict[str, _Norm]:
-        modules = {name: self.block.get_submodule(path) for name, path in self.norms.items()}
+    def _norms(self, dtype: torch.dtype) -> dict[str, RootNorm]:
+        factors = {"query": self.heads.scale}
         return {
-            name: _Norm(cast(Tensor, norm.weight), _eps(norm), self.heads.scale if name == "query" else 1.0, dtype)
-            for name, norm in modules.items()
+            name: RootNorm.of(self.block.get_submodule(path), dtype, factors.get(name, 1.0))
+            for name, path in self.norms.items()
         }
 
     def _products(
@@ -137,77 +142,6 @@ class Llama:
 
 
 @dataclass(frozen=True)
-class _Norm:
-    """A norm of the root mean square: y = f w x / r, r = sqrt(mean(x^2) + eps), with f a factor. dtype: that of y.
-
-    dx = f w dy / r - x mean(f w dy x) / r^3, dw = f sum(dy x / r).
-    """
-
-    weight: Tensor
-    eps: float
-    factor: float
-    dtype: torch.dtype
-
-    def forward(self, x: Tensor, tape: Tape) -> Tensor:
-        """[..., numbers]; x is kept as it is."""
-        wide = x.to(_wide(x.dtype))
-        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        inverse = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()  # [..., 1]
-        tape.push(x, inverse)
-        return (wide * inverse).mul_(self._scaled(inverse)).to(self.dtype)
-
-    def backward(self, grad: Tensor, onto: Tensor | None, tape: Tape, gradients: Gradients) -> Tensor:
-        """The gradient of x, in new memory; plus `onto`."""
-        x, inverse = tape.take(2)
-        weight = self._scaled(inverse)
-        grad = grad.to(inverse.dtype)
-        pull = (grad * x.to(inverse.dtype)).flatten(0, -2)  # [rows, numbers]
-        if self.weight.requires_grad:
-            gradients.give(self.weight, torch.mv(pull.t(), inverse.flatten()).mul_(self.factor))
-        mean = torch.mv(pull, weight).div_(x.shape[-1]).view_as(inverse).mul_(inverse.pow(3))
-        scaled = grad * weight
-        dx = scaled.mul_(inverse) if onto is None else torch.addcmul(onto, scaled, inverse)
-        return dx.addcmul_(x, mean, value=-1)
-
-    def _scaled(self, like: Tensor) -> Tensor:
-        weight = self.weight.detach().to(like.dtype)
-        return weight if self.factor == 1 else weight * self.factor
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """Rotation by position: with a = [a_1, a_2] the halves of a head's numbers, a cos + [-a_2, a_1] sin.
-
-    cos, sin: [tokens, 1, size].
-    """
-
-    cos: Tensor
-    sin: Tensor
-
-    def of(self, tokens: Tensor) -> _Turn:
-        """That of some of the tokens."""
-        return _Turn(self.cos.index_select(0, tokens), self.sin.index_select(0, tokens))
-
-    def forward_(self, row: Tensor, heads: int) -> None:
-        """Turn the first heads of each token of `row` [tokens, numbers], in place."""
-        low, high = self.sin.chunk(2, -1)
-        self._turn_(row, heads, (-low, high))
-
-    def backward_(self, grad: Tensor, heads: int) -> None:
-        """Of the gradient of what was turned, that of what was not, in place."""
-        low, high = self.sin.chunk(2, -1)
-        self._turn_(grad, heads, (high, -low))
-
-    def _turn_(self, row: Tensor, heads: int, sides: tuple[Tensor, Tensor]) -> None:
-        x = _heads(row, 0, heads, self.cos.shape[-1])
-        wide = x.to(self.cos.dtype)
-        out = wide * self.cos
-        for place, other, side in zip(out.chunk(2, -1), reversed(wide.chunk(2, -1)), sides, strict=True):
-            place.addcmul_(other, side)
-        x.copy_(out)
-
-
-@dataclass(frozen=True)
 class _Work:
     """One call. types: of products, and of sums. dropout: the rate after the scores."""
 
@@ -216,8 +150,8 @@ class _Work:
     one: bool
     types: tuple[torch.dtype, torch.dtype]
     products: Mapping[str, Product]
-    norms: Mapping[str, _Norm]
-    turn: _Turn
+    norms: Mapping[str, RootNorm]
+    turn: Turn
     dropout: float
 
     @cached_property
@@ -249,14 +183,14 @@ class _Work:
         dout = self.products["back"].backward(dsums.to(self.types[0]), tape, gradients, below)
         if dout is None:
             return None
-        dnormed_first = self._attended_backward(dout, tape, gradients, wanted)
-        if dnormed_first is None:
+        dfirst = self._attended_backward(dout, tape, gradients, wanted)
+        if dfirst is None:
             return None
-        return self.norms["first"].backward(dnormed_first, self._at_their_places(dsums), tape, gradients)[None]
+        return self.norms["first"].backward(dfirst, self._at_their_places(dsums), tape, gradients)[None]
 
     @property
     def _first_tensors(self) -> list[Tensor]:
-        """The parameters that give queries, keys and values."""
+        """The parameters that queries, keys and values come from."""
         first = [product for name, product in self.products.items() if name in ("query", "key value", FIRST)]
         tensors = [tensor for product in first for linear in product.linears for tensor in linear.tensors]
         return tensors + [norm.weight for name, norm in self.norms.items() if name != "second"]
@@ -297,25 +231,25 @@ class _Work:
             return None
         return dnormed.to(self.types[1]).index_add_(0, tokens, dread.to(self.types[1]))
 
-    def _place_(self, row: Tensor, names: Sequence[str], turn: _Turn, tape: Tape) -> None:
+    def _place_(self, row: Tensor, names: Sequence[str], turn: Turn, tape: Tape) -> None:
         """Norm and turn the first heads of each token, in place; `names` says which heads they are."""
         start = 0
         for name in names:
             if name in self.norms:
-                heads = _heads(row, start, self._count(name), self.heads.size)
+                heads = heads_of(row, start, self._count(name), self.heads.size)
                 heads.copy_(self.norms[name].forward(heads.clone(), tape))
             start += self._count(name)
         turn.forward_(row, start)
 
     def _place_backward_(
-        self, grad: Tensor, names: Sequence[str], turn: _Turn, tape: Tape, gradients: Gradients
+        self, grad: Tensor, names: Sequence[str], turn: Turn, tape: Tape, gradients: Gradients
     ) -> None:
         start = sum(self._count(name) for name in names)
         turn.backward_(grad, start)
         for name in reversed(names):
             start -= self._count(name)
             if name in self.norms:
-                heads = _heads(grad, start, self._count(name), self.heads.size)
+                heads = heads_of(grad, start, self._count(name), self.heads.size)
                 heads.copy_(self.norms[name].backward(heads, None, tape, gradients))
 
     def _count(self, name: str) -> int:
@@ -338,28 +272,3 @@ def _gate_backward(dinner: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Te
     """The gradients of gate and up, from that of SiLU(gate) * up [tokens, inner], which is overwritten."""
     dup = silu(gate).mul_(dinner)
     return torch.ops.aten.silu_backward(dinner.mul_(up), gate), dup
-
-
-def _heads(row: Tensor, start: int, count: int, size: int) -> Tensor:
-    """Some heads of each token, of [tokens, numbers]: a view [tokens, count, size]."""
-    return row[:, start * size : (start + count) * size].unflatten(1, (count, size))
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What norms and turning are computed in."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _has(block: nn.Module, path: str) -> bool:
-    return path in dict(block.named_modules())
-
-
-def _eps(norm: nn.Module) -> float:
-    return cast(float, getattr(norm, "variance_epsilon", getattr(norm, "eps", None)))
-
-
-def _is_norm(norm: nn.Module, size: int | None) -> bool:
-    """Whether a module has a weight [numbers] alone, and an epsilon. size: how many numbers it must be of."""
-    shapes = {name: tuple(parameter.shape) for name, parameter in norm.named_parameters()}
-    fits = [*shapes] == ["weight"] and len(shapes["weight"]) == 1 and size in (None, *shapes["weight"])
-    return fits and isinstance(_eps(norm), float) and not list(norm.children())
