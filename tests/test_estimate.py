@@ -18,6 +18,7 @@ from tunesmith.recipe import Recipe, from_values
 from tunesmith.report import page
 from tunesmith.train import checkpoint, clip, loop
 from tunesmith.train.log import Log
+from tunesmith.trial import Trial
 
 ROWS = 160
 
@@ -131,9 +132,14 @@ def test_what_frozen_blocks_gave_grows_with_the_rows(tmp_path: Path) -> None:
     Log(tmp_path / "metrics.jsonl").write("frozen", step=1, kept=10, bytes=40_000)
     splits = Splits(prepared.batches.rows, Dataset.from_dict({"text": ["a"] * 92}), None, {}, {})
     # 8 training rows and 92 others, of 4,000 bytes each, of which 40,000 are there already.
-    assert estimate._growing(tmp_path, prepared, splits) == 360_000
+    none = Trial(1, 1)
+    assert estimate._growing(tmp_path, prepared, splits, none) == 360_000
     many = Splits(prepared.batches.rows, Dataset.from_dict({"text": ["a"] * 10_000}), None, {}, {})
-    assert estimate._growing(tmp_path, prepared, many) == 2**20 - 40_000
+    assert estimate._growing(tmp_path, prepared, many, none) == 2**20 - 40_000
+    # And 2 more of the other shapes: 4 updates of 6, see `Trial.unseen`.
+    shapes = Trial(4, 4, held=[9, 10, 11, 12])
+    assert prepared.training.total_steps == 6
+    assert estimate._growing(tmp_path, prepared, splits, shapes) == 360_000 + int(shapes.unseen(6))
 
 
 def test_a_run_tells_what_frozen_blocks_gave(tmp_path: Path) -> None:
@@ -141,7 +147,7 @@ def test_a_run_tells_what_frozen_blocks_gave(tmp_path: Path) -> None:
     prepared.train(loop.Outside(tmp_path / "checkpoints", Log(tmp_path / "metrics.jsonl"), dict, lambda: False))
     (line,) = [line for line in run.account.lines(tmp_path / "metrics.jsonl") if line["event"] == "frozen"]
     assert line["kept"] == 8 and line["read"] == 8 and line["bytes"] > 0
-    assert estimate._growing(tmp_path, prepared, Splits(prepared.batches.rows, None, None, {}, {})) == 0
+    assert estimate._growing(tmp_path, prepared, Splits(prepared.batches.rows, None, None, {}, {}), Trial(1, 1)) == 0
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,10 @@ def test_a_training_of_few_updates_runs_them_again_and_again() -> None:
         ([5, 1, 3, 4, 0.4, 0.6], 10, 31, 5 + 9 * 2 + 21 * 0.5),
         # Without a second pass later epochs are as the first.
         ([5, 1, 3], 10, 30, 5 + 29 * 2),
-        # A pass that was cut short after its first update.
-        ([5, 1, 3, 4], 10, 20, 5 + 9 * 2 + 10 * 4),
+        # A second pass that was cut short: the update of 1 second takes 0.5 now, so the mean of 2 is 1.
+        ([5, 1, 3, 4, 0.5], 10, 20, 5 + 9 * 2 + 10 * 1),
+        # Its longest alone tells nothing.
+        ([5, 1, 3, 4], 10, 20, 5 + 19 * 2),
         ([5], 1, 1, 5),
         # An epoch of one update: the second pass is that update.
         ([5, 2], 1, 4, 5 + 3 * 2),
@@ -53,7 +55,7 @@ def test_a_training_of_few_updates_runs_them_again_and_again() -> None:
     ],
 )
 def test_seconds_of_all_updates_by_hand(seconds: list[float], epoch: int, updates: int, expected: float) -> None:
-    passes = {6: 3, 3: 3, 4: 3, 1: 1, 2: 1, 8: 8}
+    passes = {6: 3, 3: 3, 4: 3, 5: 3, 1: 1, 2: 1, 8: 8}
     found = Trial(epoch=passes[len(seconds)], wanted=0, seconds=seconds)
     assert found.all_updates(epoch, updates) == pytest.approx(expected)
     others = (expected - seconds[0]) / (updates - 1) if updates > 1 else seconds[0]
@@ -77,6 +79,22 @@ def test_a_trial_ends_when_it_has_seen_enough(takes: float, asked: int, monkeypa
             break
     assert found.seconds == pytest.approx([takes] * asked)
     assert done == ["first", "last"] and found.since == clock.now
+
+
+@pytest.mark.parametrize(
+    "held, updates, expected",
+    [
+        # From update 2 to 9 root n grows by 3 - 1.4142, memory by 1,000: to 25 updates it grows by 2 more.
+        ([1, 500, 600, 700, 800, 900, 1000, 1100, 1500], 25, 1000 / (3 - 2**0.5) * 2),
+        ([1, 500, 600, 700, 800, 900, 1000, 1100, 1500], 10**6, 1000 / (3 - 2**0.5) * (150**0.5 - 3)),
+        ([1, 500, 600, 700, 800, 900, 1000, 1100, 1500], 9, 0),
+        # The second pass has the shapes of the first; memory that falls tells nothing.
+        ([1, 500, 600, 700, 800, 900, 1000, 1100, 400, 9000], 25, 0),
+        ([1, 500], 25, 0),
+    ],
+)
+def test_memory_grows_with_the_shapes_that_are_met(held: list[int], updates: int, expected: float) -> None:
+    assert Trial(9, 18, held=held).unseen(updates) == pytest.approx(expected)
 
 
 def example(*ids: int) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def estimate(prepared: Prepared, splits: Splits, examples: Examples, started: fl
         folder = Path(temporary)
         started += timed(run.lay_out, folder, prepared, splits)
         trial = _train(folder, prepared, splits, examples, quiet)
-        memory = peak_memory() + _growing(folder, prepared, splits)
+        memory = peak_memory() + _growing(folder, prepared, splits, trial)
         loaded, saved = _saved(folder, prepared)
         held_out = [len(part) for part in (splits.validation, splits.test) if part is not None]
         rows = sum(held_out)
@@ -164,14 +164,19 @@ def _touch(prepared: Prepared, examples: Examples) -> None:
             table.touch(torch.tensor(found, dtype=torch.long, device=table.weight.device))
 
 
-def _growing(folder: Path, prepared: Prepared, splits: Splits) -> int:
-    """Bytes that a whole run keeps of what frozen blocks gave, beyond what the miniature kept."""
-    found = [line for line in lines(folder / METRICS) if line["event"] == "frozen"]
-    if not found or prepared.recipe.train.device != "cpu":
+def _growing(folder: Path, prepared: Prepared, splits: Splits, trial: Trial) -> int:
+    """Bytes that a whole run holds in the main memory beyond what the miniature did: what frozen blocks gave for the
+    other rows, and what other shapes take.
+    """
+    if prepared.recipe.train.device != "cpu":
         return 0
+    shapes = int(trial.unseen(prepared.training.total_steps))
+    found = [line for line in lines(folder / METRICS) if line["event"] == "frozen"]
+    if not found:
+        return shapes
     rows = len(prepared.batches.rows) + len(splits.validation or ())
     whole = found[-1]["bytes"] / found[-1]["kept"] * rows
-    return max(0, min(int(whole), prepared.recipe.speed.frozen_megabytes * 2**20) - int(found[-1]["bytes"]))
+    return shapes + max(0, min(int(whole), prepared.recipe.speed.frozen_megabytes * 2**20) - int(found[-1]["bytes"]))
 
 
 def _evaluating(trial: Trial, prepared: Prepared, splits: Splits) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log2
+from math import log2, sqrt
 from typing import Any
 
 import numpy as np
+import psutil
 
 from tunesmith.growth import Growth
 from tunesmith.train.batches import Batches
@@ -20,6 +21,8 @@ PATIENCE = 20.0
 ENOUGH = 3
 ODD = 10
 """How many times the median an update takes that did something else besides: it is counted once."""
+SHAPES = 150
+"""Updates after which the memory that new shapes take grows no more."""
 Examples = Sequence[Mapping[str, Any]]
 
 
@@ -28,8 +31,9 @@ class Trial:
     """The training of the miniature, watched.
 
     epoch: how many updates stand for one. wanted: after how many it ends. after_first, after_last: what is done then.
-    seconds: of each update. evaluation: on the validation split; later: seconds of its largest trial when it came
-    again. saving: seconds of the end of the loop, with a checkpoint. since: when what comes next began.
+    seconds: of each update; held: bytes of the process after it. evaluation: on the validation split; later: seconds of
+    its largest trial when it came again. saving: seconds of the end of the loop, with a checkpoint. since: when what
+    comes next began.
     """
 
     epoch: int
@@ -37,6 +41,7 @@ class Trial:
     after_first: Callable[[], object] = lambda: None
     after_last: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
     evaluation: Growth | None = None
     later: float = 0.0
     saving: float = 0.0
@@ -45,6 +50,7 @@ class Trial:
     def interrupted(self) -> bool:
         """What the loop asks after every update: whether to stop, after a checkpoint."""
         self.seconds.append(time.perf_counter() - self.since)
+        self.held.append(psutil.Process().memory_info().rss)
         if len(self.seconds) == 1:
             self.after_first()
         tired = len(self.seconds) > ENOUGH and sum(self.seconds) > PATIENCE
@@ -62,12 +68,27 @@ class Trial:
     def all_updates(self, epoch: int, updates: int) -> float:
         """Seconds of all updates of a run with so many in an epoch."""
         first, *others = self.seconds[: self.epoch]
-        # The first of an epoch has the longest rows, and stands for itself alone.
-        again = self.seconds[self.epoch + 1 :] or self.seconds[self.epoch :]
+        # The first of an epoch has the longest rows, and stands for itself where there are others.
+        again = self.seconds[self.epoch + bool(others) :]
         early, odd = _usual(others)
         late, odder = _usual(again) if again else (early, 0.0)
+        # A pass that was cut short has not seen updates of every size.
+        seen, _ = _usual(others[: len(again)])
+        late *= early / seen if again and seen else 1.0
         in_first = min(updates, epoch) - 1
         return first + odd + odder + in_first * early + (updates - 1 - in_first) * late
+
+    def unseen(self, updates: int) -> float:
+        """Bytes that a run of so many updates holds more than its trial did.
+
+        Every update has other shapes. The libraries keep what they prepare for each, and each leaves its own holes in
+        memory: what is held grows about as held_n = held_2 + c (sqrt(n) - sqrt(2)), with c found by the first pass.
+        """
+        seen = min(self.epoch, len(self.held))
+        if seen < ENOUGH or updates <= seen:
+            return 0.0
+        growth = max(0, self.held[seen - 1] - self.held[1]) / (sqrt(seen) - sqrt(2))
+        return growth * (sqrt(min(updates, SHAPES)) - sqrt(seen))
 
 
 def few(batches: Batches) -> list[np.ndarray]:

@@ -20,8 +20,10 @@ MASK, CROSS_MASK, CACHE = "attention_mask", "encoder_attention_mask", "past_key_
 BIAS, CROSS_BIAS = "position_bias", "encoder_decoder_position_bias"
 PER_TOKEN = ("position_embeddings", "position_ids")
 """What blocks get besides hidden states that has an entry a token."""
-CAPTURE = "transformers.utils.output_capturing"
-"""Where hooks come from that act only where a call asks for hidden states; such a call stays padded."""
+HARMLESS = ("transformers.utils.output_capturing", "transformers.modeling_utils")
+"""Where hooks come from that act only where a call asks for hidden states (such a call stays padded), and the one that
+lets gradients into frozen embeddings for activation checkpointing.
+"""
 ROW, TENSOR = "row", "tensor"
 """Keys of `Layout.kept`: the layout that blocks get, and the mask that padded blocks get."""
 
@@ -182,7 +184,7 @@ def foreign(module: nn.Module) -> bool:
 
 def _known(hook: Any) -> bool:
     owner = getattr(hook, "__self__", hook)
-    ours = isinstance(owner, Inserted | Enter | Leave | Call) or getattr(hook, "__module__", "") == CAPTURE
+    ours = isinstance(owner, Inserted | Enter | Leave | Call) or getattr(hook, "__module__", "") in HARMLESS
     return ours or not getattr(owner, "reads_states", True)
 
 
