@@ -79,6 +79,7 @@ def test_short_and_long_runs_are_tried_out_alike(steps: int, tmp_path: Path) -> 
 
 
 def test_it_says_what_a_run_says_and_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="tunesmith")
     checked(tmp_path, method="head_only", task={"name": "classify", "max_length": 12})
     said = "\n".join(caplog.messages)
     assert "The lowest 2 of 2 blocks don't train" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log2
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,17 +85,18 @@ def test_a_trial_ends_when_it_has_seen_enough(takes: float, asked: int, monkeypa
 @pytest.mark.parametrize(
     "held, updates, expected",
     [
-        # From update 2 to 9 root n grows by 3 - 1.4142, memory by 1,000: to 25 updates it grows by 2 more.
-        ([1, 500, 600, 700, 800, 900, 1000, 1100, 1500], 25, 1000 / (3 - 2**0.5) * 2),
-        ([1, 500, 600, 700, 800, 900, 1000, 1100, 1500], 10**6, 1000 / (3 - 2**0.5) * (150**0.5 - 3)),
-        ([1, 500, 600, 700, 800, 900, 1000, 1100, 1500], 9, 0),
+        # From update 2 to 8 memory grows by 600 in two doublings: 300 each, so to 64 by 900.
+        ([1, 500, 600, 700, 800, 900, 1000, 1100], 64, 900),
+        # It stops at 150.
+        ([1, 500, 600, 700, 800, 900, 1000, 1100], 10**6, 300 * log2(150 / 8)),
+        ([1, 500, 600, 700, 800, 900, 1000, 1100], 8, 0),
         # The second pass has the shapes of the first; memory that falls tells nothing.
-        ([1, 500, 600, 700, 800, 900, 1000, 1100, 400, 9000], 25, 0),
+        ([1, 500, 600, 700, 800, 900, 1000, 400, 9000], 64, 0),
         ([1, 500], 25, 0),
     ],
 )
 def test_memory_grows_with_the_shapes_that_are_met(held: list[int], updates: int, expected: float) -> None:
-    assert Trial(9, 18, held=held).unseen(updates) == pytest.approx(expected)
+    assert Trial(8, 16, held=held).unseen(updates) == pytest.approx(expected)
 
 
 def example(*ids: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log2, sqrt
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -82,13 +82,13 @@ class Trial:
         """Bytes that a run of so many updates holds more than its trial did.
 
         Every update has other shapes. The libraries keep what they prepare for each, and each leaves its own holes in
-        memory: what is held grows about as held_n = held_2 + c (sqrt(n) - sqrt(2)), with c found by the first pass.
+        memory: what is held grows about as held_n = held_2 + c log2(n / 2), with c found by the first pass.
         """
         seen = min(self.epoch, len(self.held))
         if seen < ENOUGH or updates <= seen:
             return 0.0
-        growth = max(0, self.held[seen - 1] - self.held[1]) / (sqrt(seen) - sqrt(2))
-        return growth * (sqrt(min(updates, SHAPES)) - sqrt(seen))
+        growth = max(0, self.held[seen - 1] - self.held[1]) / log2(seen / 2)
+        return growth * log2(max(seen, min(updates, SHAPES)) / seen)
 
 
 def few(batches: Batches) -> list[np.ndarray]:
