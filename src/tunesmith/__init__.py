@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.core.lazy import Lazy
 from tunesmith.version import VERSION as __version__
 
-# How many products oneDNN keeps prepared, a third of a megabyte each; 1,024 unless told. It looks when torch is loaded.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+# How many products oneDNN keeps prepared, half a megabyte each; 1,024 unless told. It looks when torch is loaded.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 if TYPE_CHECKING:
     from tunesmith.api import Mix, load, merge, resume, train

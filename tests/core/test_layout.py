@@ -63,5 +63,11 @@ def test_chunks_hold_every_token_once_and_close_the_padding() -> None:
 
 
 def test_one_chunk_where_all_are_alike() -> None:
-    layout = Layout.of(torch.ones(6, 8).bool(), causal=False)
-    assert [(chunk.first, chunk.last, chunk.time, chunk.full) for chunk in layout.chunks] == [(0, 6, 8, True)]
+    layout = Layout.of(torch.ones(6, 24).bool(), causal=False)
+    assert [(chunk.first, chunk.last, chunk.time, chunk.full) for chunk in layout.chunks] == [(0, 6, 24, True)]
+
+
+@pytest.mark.parametrize(("longest", "time"), [(1, 16), (16, 16), (17, 24), (24, 24), (57, 64)])
+def test_chunks_are_of_round_lengths(longest: int, time: int) -> None:
+    layout = Layout.of(torch.arange(64)[None] < torch.tensor([[1], [longest]]), causal=False)
+    assert [chunk.time for chunk in layout.chunks] == [time]

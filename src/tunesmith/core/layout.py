@@ -21,8 +21,10 @@ QUANTUM = 32
 COARSE tokens on.
 """
 COARSE = 512
-STEP = 4
-"""The longest sequence of a chunk is rounded up to a multiple of this."""
+STEP, LEAST = 8, 16
+"""A chunk is as long as its longest sequence, rounded up to a multiple of STEP, and at least LEAST: the softmax of a
+shorter or an odd row costs more than that of a longer even one.
+"""
 SIZES = (32, 16, 8)
 """How many sequences a chunk may hold; the cheapest of these is taken."""
 FIXED, SQUARE = 150.0, 0.03
@@ -107,7 +109,7 @@ class Layout:
     @cached_property
     def chunks(self) -> list[Chunk]:
         """The sequences in chunks, by the cheapest of SIZES."""
-        rounded = [-(-length // STEP) * STEP for length in self.lengths]
+        rounded = [_round(length) for length in self.lengths]
         count = len(rounded)
 
         def cost(size: int) -> float:
@@ -120,7 +122,7 @@ class Layout:
 
     def _chunk(self, first: int, last: int, offsets: np.ndarray) -> Chunk:
         lengths, start, stop = np.array(self.lengths[first:last]), int(offsets[first]), int(offsets[last])
-        time = -(-int(lengths[-1]) // STEP) * STEP
+        time = _round(int(lengths[-1]))
         there = np.arange(time)[None] < lengths[:, None]  # [sequences, time]
         if there.all():
             return Chunk(first, last, start, stop, time, True)
@@ -129,3 +131,8 @@ class Layout:
         closed = torch.zeros(last - first, 1, 1, time).masked_fill_(torch.from_numpy(~there)[:, None, None], -1e30)
         into = torch.from_numpy(np.nonzero(there.ravel())[0]).to(device)
         return Chunk(first, last, start, stop, time, False, into, torch.from_numpy(out).to(device), closed.to(device))
+
+
+def _round(length: int) -> int:
+    """The time of a chunk whose longest sequence has this length."""
+    return max(-(-length // STEP) * STEP, LEAST)

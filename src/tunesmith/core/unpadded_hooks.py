@@ -240,7 +240,7 @@ def back(row: Tensor, layout: Layout, fill: float) -> Tensor:
         rows = rows if len(rows) == len(places) else rows.index_select(0, layout.read)
     batch, time = layout.shape
     padded = rows.new_full((batch * time, rows.shape[-1]), others)
-    return padded.index_copy(0, places, rows).view(batch, time, -1)
+    return padded.index_copy_(0, places, rows).view(batch, time, -1)
 
 
 def _flat_kept(given: Any, layout: Layout) -> Any:

@@ -19,6 +19,7 @@ from tunesmith.core.dropout import scale_of
 from tunesmith.core.layout import Layout
 from tunesmith.methods.low_rank import LoraLinear
 from tunesmith.train.fused.bert import LINEARS, Bert
+from tunesmith.train.fused.matrix import Plain
 from tunesmith.train.fused.tape import run
 
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 1}
@@ -288,5 +289,7 @@ def test_the_scale_of_dropout_is_that_of_its_rate() -> None:
     assert isinstance(family, Bert)
     work = family.work(torch.zeros(1, layout.total, 32), layout, False)
     assert not isinstance(work, str)
+    matrix = work.products["narrow"].matrix
+    assert isinstance(matrix, Plain)
     dense = block.output.dense.weight
-    assert torch.allclose(work.products["narrow"].weight, dense * scale_of(0.5))
+    assert torch.allclose(matrix.weight, dense * scale_of(0.5))

@@ -35,6 +35,7 @@ from tunesmith.models.builtin import tiny_configs
 from tunesmith.train.fused import llama
 from tunesmith.train.fused.blocks import fused
 from tunesmith.train.fused.llama import LINEARS, Llama
+from tunesmith.train.fused.matrix import Plain
 from tunesmith.train.fused.tape import Tape, run
 
 WIDTH = 32
@@ -458,7 +459,9 @@ def test_scales_are_in_the_copies_of_weights() -> None:
     assert isinstance(family, Llama)
     work = family.work(torch.zeros(1, layout.total, WIDTH), layout, False, tuple(torch.zeros(2, 1, layout.total, 8)))
     assert not isinstance(work, str)
-    query, key, value = work.products["query key value"].weight.split([32, 16, 16])
+    matrix = work.products["query key value"].matrix
+    assert isinstance(matrix, Plain)
+    query, key, value = matrix.weight.split([32, 16, 16])
     assert torch.allclose(query, block.self_attn.q_proj.weight * 8**-0.5)  # heads of 8 numbers
     assert torch.equal(key, block.self_attn.k_proj.weight)
     assert torch.allclose(value, block.self_attn.v_proj.weight * scale_of(0.5))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tunesmith.core import registry, surgery
 from tunesmith.core.dropout import scale_of
 from tunesmith.methods.low_rank import LoraLinear
+from tunesmith.train.fused.matrix import Packed, Plain, packs
 from tunesmith.train.fused.products import Linear, Memory, Product
 from tunesmith.train.fused.tape import Gradients, Tape
 
@@ -35,6 +36,11 @@ def product(modules: list[nn.Module], dtype: torch.dtype = torch.float32, memory
     plain = [linear for linear in found if isinstance(linear, Linear)]
     assert len(plain) == len(modules)
     return Product.of(plain, FACTORS[: len(plain)], dtype, memory or Memory(), "all")
+
+
+def plain(one: Product) -> Plain:
+    assert isinstance(one.matrix, Plain)
+    return one.matrix
 
 
 def both(modules: list[nn.Module], wanted: bool = True) -> tuple[list[Tensor | None], list[Tensor | None]]:
@@ -164,33 +170,33 @@ class TestMemory:
     def test_copies_are_made_again_only_when_a_parameter_changes(self) -> None:
         modules, memory = linears((0,)), Memory()
         first = product(modules, torch.bfloat16, memory)
-        assert product(modules, torch.bfloat16, memory).weight is first.weight
+        assert product(modules, torch.bfloat16, memory).matrix is first.matrix
         with torch.no_grad():
             modules[0].lora_A.add_(1)
         second = product(modules, torch.bfloat16, memory)
-        assert second.weight is first.weight and second.low is not first.low
+        assert second.matrix is first.matrix and second.low is not first.low
         with torch.no_grad():
             modules[1].weight.add_(1)
-        assert product(modules, torch.bfloat16, memory).weight is not first.weight
+        assert product(modules, torch.bfloat16, memory).matrix is not first.matrix
 
     def test_a_step_of_an_optimizer_is_a_change(self) -> None:
         modules, memory = linears(), Memory()
         parameters = [p for module in modules for p in module.parameters()]
-        before = product(modules, torch.bfloat16, memory).weight.clone()
+        before = plain(product(modules, torch.bfloat16, memory)).weight.clone()
         for parameter in parameters:
             parameter.grad = torch.ones_like(parameter)
         torch.optim.AdamW(parameters, lr=0.1, fused=True).step()
-        assert not torch.equal(product(modules, torch.bfloat16, memory).weight, before)
+        assert not torch.equal(plain(product(modules, torch.bfloat16, memory)).weight, before)
 
     def test_another_type_is_another_copy(self) -> None:
         modules, memory = linears(), Memory()
-        assert product(modules, torch.bfloat16, memory).weight.dtype == torch.bfloat16
-        assert product(modules, torch.float32, memory).weight.dtype == torch.float32
+        assert plain(product(modules, torch.bfloat16, memory)).weight.dtype == torch.bfloat16
+        assert plain(product(modules, torch.float32, memory)).weight.dtype == torch.float32
 
     def test_a_copy_made_while_predicting_serves_training(self) -> None:
         modules, memory = linears(), Memory()
         with torch.inference_mode():
-            made = product(modules, torch.bfloat16, memory).weight
+            made = plain(product(modules, torch.bfloat16, memory)).weight
         assert not made.is_inference()
 
     def test_one_frozen_linear_in_its_own_type_is_not_copied(self) -> None:
@@ -198,9 +204,19 @@ class TestMemory:
         found = Linear.of(module)
         assert isinstance(found, Linear)
         one = Product.of([found], [1.0], torch.float32, Memory(), "one")
-        assert one.weight.data_ptr() == module.weight.data_ptr()
+        assert plain(one).weight.data_ptr() == module.weight.data_ptr()
+
+    @pytest.mark.skipif(not packs(torch.device("cpu"), torch.bfloat16), reason="no bfloat16 by oneDNN here")
+    def test_what_is_frozen_is_packed_until_it_trains(self) -> None:
+        modules, memory = linears(), Memory()
+        for module in modules:
+            surgery.freeze(module)
+        assert isinstance(product(modules, torch.bfloat16, memory).matrix, Packed)
+        assert isinstance(product(modules, torch.float32, memory).matrix, Plain)
+        modules[1].weight.requires_grad_(True)
+        assert isinstance(product(modules, torch.bfloat16, memory).matrix, Plain)
 
     def test_a_deep_copy_remembers_nothing(self) -> None:
         modules, memory = linears(), Memory()
         first = product(modules, torch.bfloat16, memory)
-        assert product(modules, torch.bfloat16, copy.deepcopy(memory)).weight is not first.weight
+        assert product(modules, torch.bfloat16, copy.deepcopy(memory)).matrix is not first.matrix

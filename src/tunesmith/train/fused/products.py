@@ -24,7 +24,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tunesmith.core import surgery
 from tunesmith.core.dropout import Masks, masked, scale_of
+from tunesmith.train.fused.matrix import Both, Matrix, Packed, Plain, packs
 from tunesmith.train.fused.tape import Gradients, Tape
+from tunesmith.train.fused.thin import across, add_up_, down
 
 T = TypeVar("T")
 
@@ -122,8 +124,7 @@ class Product:
 
     linears: tuple[Linear, ...]
     factors: tuple[float, ...]
-    weight: Tensor
-    bias: Tensor | None
+    matrix: Matrix
     low: _Low | None
 
     @classmethod
@@ -133,33 +134,33 @@ class Product:
         """The product of these linears in `dtype`. Its copies are kept in `memory` under `name`."""
         linears, factors = tuple(linears), tuple(factors)
         plain = [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
-        weight, bias = memory.of(name, plain, (dtype, factors), lambda: _whole(linears, factors, dtype))
+        matrix = memory.of(name, plain, (dtype, factors), lambda: _matrix(linears, factors, dtype))
         pairs = [linear.low for linear in linears if linear.low is not None]
         if not pairs:
-            return cls(linears, factors, weight, bias, None)
+            return cls(linears, factors, matrix, None)
         tensors = [tensor for pair in pairs for tensor in (pair.a, pair.b)]
         settings = (dtype, factors, [(pair.scale, pair.dropout) for pair in pairs])
         low = memory.of(f"{name}: low", tensors, settings, lambda: _low(linears, factors, dtype))
-        return cls(linears, factors, weight, bias, low)
+        return cls(linears, factors, matrix, low)
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         """[tokens, in] -> [tokens, out]."""
-        y = torch.mm(x, self.weight.t()) if self.bias is None else torch.addmm(self.bias, x, self.weight.t())
+        y = self.matrix.forward(x)
         tape.push(x if self._reads_input() else None)
         if self.low is not None:
             masks = self._masks(x)
             small = self._small(x, masks)
-            y.addmm_(small, self.low.b.t())
+            add_up_(y, small, self.low.b)
             tape.push(*masks, small)
         return y
 
     def backward(self, grad: Tensor, tape: Tape, gradients: Gradients, wanted: bool) -> Tensor | None:
         """The gradient of x [tokens, in] if it is wanted, from that of y [tokens, out]."""
-        dx = torch.mm(grad, self.weight) if wanted else None
+        dx = self.matrix.backward(grad) if wanted else None
         small, masks = (tape.pop(), tape.take(len(self.low.of))) if self.low is not None else (None, [])
         x = tape.pop()
         if self.low is not None and small is not None:
-            dsmall = torch.mm(grad, self.low.b)  # [tokens, ranks]
+            dsmall = down(grad, self.low.b.t())  # [tokens, ranks]
             self._give_low(grad, dsmall, small, (x, masks), gradients)
             if dx is not None:
                 self._add_low(dx, dsmall, masks)
@@ -181,18 +182,18 @@ class Product:
         """[tokens, in] -> [tokens, ranks]."""
         assert self.low is not None
         if all(mask is None for mask in masks):
-            return torch.mm(x, self.low.a.t())
+            return down(x, self.low.a)
         parts = self.low.a.split(self.low.ranks)
-        return torch.cat([torch.mm(masked(x, m), a.t()) for m, a in zip(masks, parts, strict=True)], dim=1)
+        return torch.cat([down(masked(x, m), a) for m, a in zip(masks, parts, strict=True)], dim=1)
 
     def _add_low(self, dx: Tensor, dsmall: Tensor, masks: Sequence[Tensor | None]) -> None:
         assert self.low is not None
         if all(mask is None for mask in masks):
-            dx.addmm_(dsmall, self.low.a)
+            add_up_(dx, dsmall, self.low.a.t())
             return
         parts = zip(dsmall.split(self.low.ranks, dim=1), self.low.a.split(self.low.ranks), masks, strict=True)
         for part, a, mask in parts:
-            dx.add_(masked(torch.mm(part, a), mask))
+            dx.add_(masked(down(part, a.t()), mask))
 
     def _give_low(
         self,
@@ -205,15 +206,26 @@ class Product:
         assert self.low is not None
         x, masks = read
         columns = grad.split([linear.weight.shape[0] for linear in self.linears], dim=1)
-        parts = zip(self.low.of, dsmall.split(self.low.ranks, 1), small.split(self.low.ranks, 1), masks, strict=True)
-        for number, dpart, part, mask in parts:
+        pairs = zip(self.low.of, self._for_a(dsmall, x, masks), small.split(self.low.ranks, 1), strict=True)
+        for number, da, part in pairs:
             low = self.linears[number].low
             assert low is not None
-            if low.a.requires_grad and x is not None:
-                gradients.give(low.a, torch.mm(dpart.t(), masked(x, mask)))
+            if da is not None:
+                gradients.give(low.a, da)
             if low.b.requires_grad:
-                db = torch.mm(columns[number].t(), part).to(low.b.dtype)
+                db = across(part, columns[number]).t().to(low.b.dtype)
                 gradients.give(low.b, db.mul_(_strength(low, self.factors[number])))
+
+    def _for_a(self, dsmall: Tensor, x: Tensor | None, masks: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """The gradient of each A, [rank, in]."""
+        assert self.low is not None
+        if x is None:
+            return [None] * len(masks)
+        if all(mask is None for mask in masks):
+            found: Sequence[Tensor | None] = across(dsmall, x).split(self.low.ranks)
+            return found
+        parts = zip(dsmall.split(self.low.ranks, 1), masks, strict=True)
+        return [across(part, masked(x, mask)) for part, mask in parts]
 
     def _give(self, grad: Tensor, x: Tensor | None, gradients: Gradients) -> None:
         """Gradients of weights and biases."""
@@ -237,7 +249,14 @@ def _strength(low: surgery.LowRank, factor: float) -> float:
     return low.scale * factor * (scale_of(low.dropout) if low.dropout else 1.0)
 
 
-def _whole(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _matrix(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> Matrix:
+    tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
+    if packs(tensors[0].device, dtype) and not any(tensor.requires_grad for tensor in tensors):
+        return Packed(lambda: _whole(linears, factors, dtype))
+    return Plain(*_whole(linears, factors, dtype))
+
+
+def _whole(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> Both:
     """Weight [out, in] and bias [out] of all linears, in `dtype`, with the factors in them."""
     weight = _stacked([linear.weight for linear in linears], factors, dtype)
     biases = [linear.bias for linear in linears]
