@@ -21,8 +21,8 @@ from tunesmith.core import arguments as words
 from tunesmith.core import files, registry
 from tunesmith.core.errors import RecipeError, TunesmithError, nearest
 from tunesmith.core.lazy import Lazy
-from tunesmith.core.lean import lean
 from tunesmith.core.notes import LOGGER
+from tunesmith.quick import quick
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from tunesmith.serve import merge as merges
     from tunesmith.serve import session as sessions
 else:
-    catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
-    checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
-    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
+    catalogue, explaining = Lazy("tunesmith.catalogue", quick), Lazy("tunesmith.explain")
+    checks, measuring = Lazy("tunesmith.check", quick), Lazy("tunesmith.measure", quick)
+    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", quick)
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
-    sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
+    sessions, merges = Lazy("tunesmith.serve.session", quick), Lazy("tunesmith.serve.merge", quick)
 
 app = typer.Typer(help="Fine-tune pre-trained models, and see what it gained and what it cost.", no_args_is_help=True)
 messages = Console(stderr=True, soft_wrap=True)

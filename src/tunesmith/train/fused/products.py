@@ -229,6 +229,13 @@ class Product:
 
     def _give(self, grad: Tensor, x: Tensor | None, gradients: Gradients) -> None:
         """Gradients of weights and biases."""
+        if not any(
+            tensor.requires_grad
+            for linear in self.linears
+            for tensor in (linear.weight, linear.bias)
+            if tensor is not None
+        ):
+            return
         sizes = [linear.weight.shape[0] for linear in self.linears]
         weights = [linear.weight.requires_grad for linear in self.linears]
         if all(weights) and x is not None:
