@@ -196,7 +196,7 @@ class TestMemory:
     def test_a_copy_made_while_predicting_serves_training(self) -> None:
         modules, memory = linears(), Memory()
         with torch.inference_mode():
-            made = plain(product(modules, torch.bfloat16, memory)).weight
+            made = plain(product(modules, torch.float32, memory)).weight
         assert not made.is_inference()
 
     def test_one_frozen_linear_in_its_own_type_is_not_copied(self) -> None:
@@ -215,6 +215,8 @@ class TestMemory:
         assert isinstance(product(modules, torch.float32, memory).matrix, Plain)
         modules[1].weight.requires_grad_(True)
         assert isinstance(product(modules, torch.bfloat16, memory).matrix, Plain)
+        with torch.no_grad():
+            assert isinstance(product(modules, torch.bfloat16, memory).matrix, Packed)
 
     def test_a_deep_copy_remembers_nothing(self) -> None:
         modules, memory = linears(), Memory()

@@ -1,7 +1,7 @@
 """The matrix of a product: y = x W^T + c and dx = g W, with W [out, in], c [out] or None, x [tokens, in] and
 g [tokens, out].
 
-A matrix that doesn't train is laid out once in the blocks in which the library below multiplies, one copy for each of
+A matrix that does not train now is laid out once in the blocks in which the library below multiplies, a copy for each of
 both products: otherwise it does that again in every call. The numbers are the same.
 """
 

@@ -134,7 +134,9 @@ class Product:
         """The product of these linears in `dtype`. Its copies are kept in `memory` under `name`."""
         linears, factors = tuple(linears), tuple(factors)
         plain = [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
-        matrix = memory.of(name, plain, (dtype, factors), lambda: _matrix(linears, factors, dtype))
+        trains = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in plain)
+        packed = not trains and packs(plain[0].device, dtype)
+        matrix = memory.of(name, plain, (dtype, factors, packed), lambda: _matrix(linears, factors, dtype, packed))
         pairs = [linear.low for linear in linears if linear.low is not None]
         if not pairs:
             return cls(linears, factors, matrix, None)
@@ -256,9 +258,8 @@ def _strength(low: surgery.LowRank, factor: float) -> float:
     return low.scale * factor * (scale_of(low.dropout) if low.dropout else 1.0)
 
 
-def _matrix(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> Matrix:
-    tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
-    if packs(tensors[0].device, dtype) and not any(tensor.requires_grad for tensor in tensors):
+def _matrix(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype, packed: bool) -> Matrix:
+    if packed:
         return Packed(lambda: _whole(linears, factors, dtype))
     return Plain(*_whole(linears, factors, dtype))
 
