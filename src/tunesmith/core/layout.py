@@ -27,7 +27,7 @@ shorter or an odd row costs more than that of a longer even one.
 """
 SIZES = (32, 16, 8)
 """How many sequences a chunk may hold; the cheapest of these is taken."""
-FIXED, SQUARE = 150.0, 0.03
+FIXED, SQUARE = 400.0, 0.03
 """The cost of a chunk, and of one attention score, in the same unit: what makes one large chunk cheaper than two."""
 
 

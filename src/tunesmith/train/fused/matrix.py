@@ -1,8 +1,8 @@
 """The matrix of a product: y = x W^T + c and dx = g W, with W [out, in], c [out] or None, x [tokens, in] and
 g [tokens, out].
 
-A matrix that does not train now is laid out once in the blocks in which the library below multiplies, a copy for each of
-both products: otherwise it does that again in every call. The numbers are the same.
+A matrix that does not train now is laid out once in the blocks in which the library below multiplies, a copy for each
+of both products: otherwise it does that again in every call. The numbers are the same.
 """
 
 from __future__ import annotations
