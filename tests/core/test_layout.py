@@ -67,7 +67,9 @@ def test_one_chunk_where_all_are_alike() -> None:
     assert [(chunk.first, chunk.last, chunk.time, chunk.full) for chunk in layout.chunks] == [(0, 6, 24, True)]
 
 
-@pytest.mark.parametrize(("longest", "time"), [(1, 16), (16, 16), (17, 24), (24, 24), (57, 64)])
+@pytest.mark.parametrize(
+    ("longest", "time"), [(1, 16), (16, 16), (17, 24), (24, 24), (57, 64), (121, 128), (129, 144), (257, 288)]
+)
 def test_chunks_are_of_round_lengths(longest: int, time: int) -> None:
-    layout = Layout.of(torch.arange(64)[None] < torch.tensor([[1], [longest]]), causal=False)
+    layout = Layout.of(torch.arange(300)[None] < torch.tensor([[1], [longest]]), causal=False)
     assert [chunk.time for chunk in layout.chunks] == [time]

@@ -123,12 +123,29 @@ def test_the_scores_are_never_there_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("places", "words"), [(0, 7), (1, 7), (7, 1), (1000, 1 << 20), (16, 1 << 25)])
-def test_portions_are_even_and_hold_every_place_once(places: int, words: int) -> None:
+def test_portions_are_of_one_size_and_hold_every_place_once(places: int, words: int) -> None:
     parts = list(portions.portions(torch.empty(places, 3), words))
     sizes = [part.stop - part.start for part in parts]
     assert [place for part in parts for place in range(part.start, part.stop)] == list(range(places))
     assert all(size * words <= portions.PORTION or size == 1 for size in sizes)
-    assert not sizes or max(sizes) - min(sizes) <= 1
+    assert len(set(sizes[:-1])) <= 1 and all(size % portions.ROUND == 0 or size < portions.ROUND for size in sizes[:-1])
+
+
+@pytest.mark.parametrize(("places", "expected"), [(0, 0), (1, 1), (32, 32), (33, 64), (64, 64), (100, 128)])
+def test_many_places_are_filled_up_to_a_round_number(places: int, expected: int) -> None:
+    found = portions.rounded(torch.ones(places, 3))
+    assert found.shape == (expected, 3) and found[:places].all() and not found[places:].any()
+
+
+def test_what_fills_up_is_in_no_loss_and_no_gradient() -> None:
+    torch.manual_seed(0)
+    states, weight, bias = (torch.randn(*shape).requires_grad_() for shape in ((41, 5), (7, 5), (7,)))
+    labels = torch.randint(7, (41,))
+    ours = summed_loss(states, weight, labels, bias)
+    expected = functional.cross_entropy(states @ weight.T + bias, labels, reduction="sum")
+    assert torch.allclose(ours, expected)
+    both = [torch.autograd.grad(loss, [states, weight, bias]) for loss in (ours, expected)]
+    assert all(torch.allclose(mine, theirs, atol=1e-5) for mine, theirs in zip(*both, strict=True))
 
 
 def test_half_types_are_made_exact() -> None:

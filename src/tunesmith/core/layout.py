@@ -22,8 +22,8 @@ COARSE tokens on.
 """
 COARSE = 512
 STEP, LEAST = 8, 16
-"""A chunk is as long as its longest sequence, rounded up to a multiple of STEP, and at least LEAST: the softmax of a
-shorter or an odd row costs more than that of a longer even one.
+"""A chunk is as long as its longest sequence, rounded up to a multiple of STEP, beyond 16 STEP of twice as much, and so
+forth; and at least LEAST: the softmax of a shorter or an odd row costs more than that of a longer even one.
 """
 SIZES = (32, 16, 8)
 """How many sequences a chunk may hold; the cheapest of these is taken."""
@@ -135,4 +135,5 @@ class Layout:
 
 def _round(length: int) -> int:
     """The time of a chunk whose longest sequence has this length."""
-    return max(-(-length // STEP) * STEP, LEAST)
+    step = STEP << max(0, ((length - 1) // (8 * STEP)).bit_length() - 1)
+    return max(-(-length // step) * step, LEAST)

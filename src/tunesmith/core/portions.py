@@ -6,7 +6,6 @@ of it becomes its own gradient, in place, and is gone: what stays is as large as
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,6 +17,8 @@ from torch.nn import functional
 
 PORTION = 1 << 24
 """Most scores of words that are held at once; or as many as there are numbers in the states, if these are more."""
+ROUND = 32
+"""Places are filled up to a multiple of this: the library below prepares the shapes that it meets, and few come back."""
 STRIP = 1 << 20
 """Most scores that a processor turns into probabilities at once: what its cache holds."""
 
@@ -46,10 +47,16 @@ def summed_loss(
 
 
 def portions(states: Tensor, words: int) -> Iterator[slice]:
-    """Places [places, in] in portions of about equal size whose scores of `words` fit."""
-    places = len(states)
-    count = math.ceil(places * words / max(PORTION, states.numel()))
-    return (slice(places * at // count, places * (at + 1) // count) for at in range(count))
+    """Places [places, in] in portions whose scores of `words` fit; all are of one size, a round one, but the last."""
+    size = max(1, max(PORTION, states.numel()) // words)
+    size -= size % ROUND if size > ROUND else 0
+    return (slice(start, min(start + size, len(states))) for start in range(0, len(states), size))
+
+
+def rounded(states: Tensor) -> Tensor:
+    """States [places, in] with zeros behind them, up to a round number of places where they are not few."""
+    missing = -len(states) % ROUND if len(states) > ROUND else 0
+    return functional.pad(states, (0, 0, 0, missing)) if missing else states
 
 
 def exact(tensor: Tensor) -> Tensor:
@@ -104,12 +111,14 @@ def _made(
     of_weight: Tensor | None = None
     of_bias = torch.zeros_like(bias, dtype=loss.dtype) if wanted[2] and bias is not None else None
     for part in portions(states, len(weight)):
-        scores = functional.linear(states[part], weight, bias)  # [portion, words]
-        loss += _turn(scores, told.at(part), any(wanted), of_bias)
+        here, real = rounded(states[part]), part.stop - part.start
+        scores = functional.linear(here, weight, bias)  # [portion, words]
+        loss += _turn(scores[:real], told.at(part), any(wanted), of_bias)
+        scores[real:] = 0
         if of_states is not None:
-            torch.mm(scores, weight, out=of_states[part])
+            of_states[part] = torch.mm(scores, weight)[:real]
         if wanted[1]:
-            of_weight = _added(of_weight, scores, states[part])
+            of_weight = _added(of_weight, scores, here)
     if wanted[1] and of_weight is None:  # no label at all
         of_weight = torch.zeros_like(weight, dtype=loss.dtype)
     return loss, [of_states, of_weight, of_bias]

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tunesmith.core import anatomy
 from tunesmith.core.notes import note
-from tunesmith.core.portions import exact, portions, summed_loss
+from tunesmith.core.portions import exact, portions, rounded, summed_loss
 from tunesmith.core.step import Step
 from tunesmith.core.tokens import IGNORED
 
@@ -60,7 +60,8 @@ class Words:
         weight, bias = self.weight.to(self.kind), None if self.bias is None else self.bias.to(self.kind)
         with torch.autocast(self.states.device.type, enabled=False):
             for part in portions(self.states, len(weight)):
-                yield part, exact(functional.linear(self.states[part].to(self.kind), weight, bias))
+                states = rounded(self.states[part]).to(self.kind)
+                yield part, exact(functional.linear(states, weight, bias)[: part.stop - part.start])
 
     def loss(self, labels: Tensor) -> Tensor:
         """Summed -log p of the labels [places]: a scalar, with gradients."""
