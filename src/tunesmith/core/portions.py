@@ -18,7 +18,7 @@ from torch.nn import functional
 PORTION = 1 << 24
 """Most scores of words that are held at once; or as many as there are numbers in the states, if these are more."""
 ROUND = 32
-"""Places are filled up to a multiple of this: the library below prepares the shapes that it meets, and few come back."""
+"""Places are filled up to a multiple of this: the library below prepares every shape that it meets."""
 STRIP = 1 << 20
 """Most scores that a processor turns into probabilities at once: what its cache holds."""
 
