@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.core.lazy import Lazy
 from tunesmith.version import VERSION as __version__
 
-# How many products oneDNN keeps prepared, half a megabyte each; 1,024 unless told. It looks when torch is loaded.
+# How many products oneDNN keeps prepared, which takes memory; 1,024 unless told. It looks when torch is loaded.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 if TYPE_CHECKING:

@@ -66,6 +66,15 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert read.calls == 2
 
 
+def test_a_list_that_json_cannot_hold_is_not_kept(tmp_path: Path) -> None:
+    def read(module_path: str | Path, prefix: str | None = None) -> Structure:
+        return {frozenset({1}): {f"{prefix}.file": {"Name"}}}  # type: ignore[arg-type]
+
+    models = package(tmp_path)
+    assert Reader(read, lambda: tmp_path)(models, "models") == read(models, "models")
+    assert not list(tmp_path.glob("*.names.json"))
+
+
 @pytest.mark.parametrize("text", ["", "{", "null"])
 def test_a_damaged_file_is_written_anew(text: str, tmp_path: Path) -> None:
     models, read = package(tmp_path), Counted()

@@ -1,6 +1,6 @@
 """Which name stands in which file of transformers, read once and kept on disk.
 
-transformers reads all files of its models whenever it is imported, twice, to find that out; it is a sixth of a start.
+transformers reads all files of its models whenever it is imported, twice, to find that out.
 Here the list is kept as JSON in a folder, under a name that changes with every file's path, size and time.
 """
 
@@ -91,21 +91,25 @@ class Reader:
         """What `read` gives, new each time: transformers adds to it."""
         path = Path(module_path)
         packages = path.parent if path.suffix else path
-        if packages.name != "models":
+        text = self._text(packages) if packages.name == "models" and packages.is_dir() else ""
+        if not text:
             return self._read(module_path, prefix)
         start = f"{prefix}." if prefix else ""
         found = {}
-        for needs, modules in json.loads(self._text(packages)):
+        for needs, modules in json.loads(text):
             found[frozenset(needs)] = {f"{start}{name}": set(names) for name, names in modules.items()}
         return found
 
     def _made(self, packages: Path) -> str:
+        """The list as JSON; "" where it holds what JSON can't."""
         path = self._folder() / f"{_digest(packages)}.names.json"
         with suppress(OSError, ValueError):
             text = path.read_text(encoding="utf-8")
             if isinstance(json.loads(text), list):
                 return text
         found = self._read(packages)
+        if not all(isinstance(need, str) for needs in found for need in needs):
+            return ""
         text = json.dumps([[sorted(needs), {name: sorted(names) for name, names in modules.items()}]
                            for needs, modules in found.items()])  # fmt: skip
         with suppress(OSError, TunesmithError):

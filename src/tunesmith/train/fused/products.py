@@ -56,10 +56,14 @@ class Linear:
         return cls(base.weight, base.bias, surgery.LowRank(low.a, low.b, low.scale, dropout))
 
     @property
+    def own(self) -> list[Tensor]:
+        """Weight and bias."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    @property
     def tensors(self) -> list[Tensor]:
-        """Its parameters."""
-        low = () if self.low is None else (self.low.a, self.low.b)
-        return [tensor for tensor in (self.weight, self.bias, *low) if tensor is not None]
+        """All of its parameters."""
+        return self.own if self.low is None else [*self.own, self.low.a, self.low.b]
 
 
 class Steps:
@@ -133,7 +137,7 @@ class Product:
     ) -> Product:
         """The product of these linears in `dtype`. Its copies are kept in `memory` under `name`."""
         linears, factors = tuple(linears), tuple(factors)
-        plain = [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
+        plain = [tensor for linear in linears for tensor in linear.own]
         trains = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in plain)
         packed = not trains and packs(plain[0].device, dtype)
         matrix = memory.of(name, plain, (dtype, factors, packed), lambda: _matrix(linears, factors, dtype, packed))
@@ -231,12 +235,7 @@ class Product:
 
     def _give(self, grad: Tensor, x: Tensor | None, gradients: Gradients) -> None:
         """Gradients of weights and biases."""
-        if not any(
-            tensor.requires_grad
-            for linear in self.linears
-            for tensor in (linear.weight, linear.bias)
-            if tensor is not None
-        ):
+        if not any(tensor.requires_grad for linear in self.linears for tensor in linear.own):
             return
         sizes = [linear.weight.shape[0] for linear in self.linears]
         weights = [linear.weight.requires_grad for linear in self.linears]

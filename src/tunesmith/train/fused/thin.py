@@ -1,6 +1,6 @@
 """Products of a row of tokens with a thin matrix, such as those of a low-rank pair, piece by piece.
 
-The library below prepares each shape that it meets, which takes a millisecond and half a megabyte. Rows come in many
+The library below prepares each shape that it meets, which takes time and memory. Rows come in many
 lengths: large products are worth it, thin ones are not. In pieces of PIECE tokens they have few shapes.
 """
 
