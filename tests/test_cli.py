@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,3 +148,21 @@ def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
     assert command("resume", run)[0] == 0 and (run / "evaluation.json").is_file()
     monkeypatch.setattr("tunesmith.explain.explain", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
     assert command("explain", "lora")[0] == 130
+
+
+def test_a_later_start_finds_what_an_earlier_one_kept(tmp_path: Path) -> None:
+    environment = {**os.environ, "TUNESMITH_CACHE": str(tmp_path)}
+    program = (
+        "import sys; sys.argv = ['tunesmith', 'list', 'methods', '--model', 'builtin:tiny-bert', '--json']; "
+        "from tunesmith.cli import run_from_shell; run_from_shell()"
+    )
+    times, answers = [], []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        answers.append(done.stdout)
+        (file,) = tmp_path.glob("*.names.json")
+        times.append(file.stat().st_mtime_ns)
+    assert times[0] == times[1]
+    assert answers[0] == answers[1]
+    assert json.loads(answers[0])

@@ -6,6 +6,7 @@ the run saved. Results go to standard output, messages to standard error.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -18,11 +19,11 @@ import typer
 from rich.console import Console
 
 from tunesmith.core import arguments as words
-from tunesmith.core import files, registry
+from tunesmith.core import files, registry, structure
 from tunesmith.core.errors import RecipeError, TunesmithError, nearest
 from tunesmith.core.lazy import Lazy
+from tunesmith.core.lean import lean
 from tunesmith.core.notes import LOGGER
-from tunesmith.quick import quick
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
@@ -31,16 +32,18 @@ if TYPE_CHECKING:
     from tunesmith import explain as explaining
     from tunesmith import measure as measuring
     from tunesmith import run as runs
+    from tunesmith.data import cache
     from tunesmith.report import page, printed, terminal
     from tunesmith.serve import merge as merges
     from tunesmith.serve import session as sessions
 else:
-    catalogue, explaining = Lazy("tunesmith.catalogue", quick), Lazy("tunesmith.explain")
-    checks, measuring = Lazy("tunesmith.check", quick), Lazy("tunesmith.measure", quick)
-    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", quick)
+    cache = Lazy("tunesmith.data.cache")
+    catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
+    checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
+    progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
-    sessions, merges = Lazy("tunesmith.serve.session", quick), Lazy("tunesmith.serve.merge", quick)
+    sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
 
 app = typer.Typer(help="Fine-tune pre-trained models, and see what it gained and what it cost.", no_args_is_help=True)
 messages = Console(stderr=True, soft_wrap=True)
@@ -292,5 +295,9 @@ def _print_line(line: dict[str, Any]) -> None:
 
 
 def run_from_shell() -> None:
-    """The console script: `main`, with its status given to the shell."""
-    sys.exit(main())
+    """The console script: `main`, with its status given to the shell. It acts on the whole process."""
+    with structure.kept(lambda: cache.folder()):
+        status = main()
+    # What is still there goes back to the system as it is: to look through it once more takes half a second.
+    gc.freeze()
+    sys.exit(status)

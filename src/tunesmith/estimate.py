@@ -36,7 +36,7 @@ from tunesmith.evaluate.predict import Predictor
 from tunesmith.growth import grown, timed
 from tunesmith.prepare import Prepared
 from tunesmith.report import page
-from tunesmith.train import loop
+from tunesmith.train import loop, precision
 from tunesmith.train.log import Log, lines
 from tunesmith.trial import Examples, Trial, few, words
 
@@ -145,7 +145,7 @@ def _train(folder: Path, prepared: Prepared, splits: Splits, examples: Examples,
     replace(prepared, batches=batches, recipe=replace(recipe, train=settings)).train(outside)
     trial.saving = time.perf_counter() - trial.since
     # The loop leaves this to a later one where it was interrupted.
-    prepared.accelerator.unwrap_model(backbone.model, keep_fp32_wrapper=False)
+    precision.uncast(backbone.model)
     return trial
 
 

@@ -13,7 +13,7 @@ from tests.architecture import source
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "sklearn", "plotly"}
 
-ENTRANCES = {"__init__.py", "__main__.py", "cli.py", "quick.py"}
+ENTRANCES = {"__init__.py", "__main__.py", "cli.py"}
 """The files that start quickly because they load others only when asked."""
 
 CALL = f"""

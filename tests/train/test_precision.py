@@ -130,3 +130,28 @@ def test_the_accelerator_has_the_precision_and_deterministic_kernels(kind: Any, 
     made = precision.accelerator(TrainSettings(device="cpu", precision=kind))
     assert (made.mixed_precision, made.device.type) == (mixed, "cpu")
     assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_a_prepared_model_is_as_before_once_it_is_uncast(kind: str) -> None:
+    model = torch.nn.Linear(3, 2)
+    inputs = torch.randn(4, 3)
+    before = model(inputs)
+    prepared = precision.accelerator(TrainSettings(device="cpu", precision=kind)).prepare(model)
+    assert (prepared(inputs) - before).abs().max() <= 0.02
+    precision.uncast(prepared)
+    assert "forward" not in vars(model)
+    assert torch.equal(model(inputs), before)
+
+
+def test_what_stood_in_for_a_forward_pass_stands_there_again() -> None:
+    model = torch.nn.Linear(3, 2)
+
+    def doubled(inputs: Tensor) -> Tensor:
+        return 2 * torch.nn.Linear.forward(model, inputs)
+
+    model.forward = doubled  # type: ignore[method-assign]
+    prepared = precision.accelerator(TrainSettings(device="cpu", precision="bfloat16")).prepare(model)
+    assert vars(prepared)["forward"] is not doubled
+    precision.uncast(prepared)
+    assert vars(model)["forward"] is doubled

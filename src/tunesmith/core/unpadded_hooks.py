@@ -223,6 +223,9 @@ def tensor(layout: Layout) -> Any:
 
 def flat(padded: Tensor, layout: Layout) -> Tensor:
     """Into the row, filled up: [batch or 1, time, ...] -> [1, total, ...]."""
+    if not any(padded.stride()):
+        # One number everywhere, which stands for what nothing reads: no copy.
+        return padded[:1, :1].expand(1, layout.total, *padded.shape[2:])
     if padded.shape[0] == layout.shape[0]:
         return padded.flatten(0, 1).index_select(0, layout.taken)[None]
     return padded[0].index_select(0, layout.taken % layout.shape[1])[None]

@@ -18,7 +18,7 @@ from tunesmith.core.errors import DivergedError
 from tunesmith.core.notes import note
 from tunesmith.core.part import Part
 from tunesmith.core.step import Step, Training, Update
-from tunesmith.train import checkpoint, clip
+from tunesmith.train import checkpoint, clip, precision
 from tunesmith.train.batches import Batches
 from tunesmith.train.log import Log
 from tunesmith.train.settings import TrainSettings
@@ -164,7 +164,7 @@ def train(  # noqa: C901 - one page on purpose
         note("The weights of the best evaluation are restored.")
     if training.stop:
         note(f"Stopped after {training.step} of {training.total_steps} updates: {training.stop}.")
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    precision.uncast(prepared)
     log.write("end", step=training.step, stop=training.stop)
     return True
 

@@ -13,7 +13,7 @@ from statistics import median
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tunesmith.core.errors import RecipeError
@@ -118,3 +118,16 @@ def accelerator(settings: TrainSettings) -> Accelerator:
     # Fresh memory needs no filling: nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return made
+
+
+def uncast(model: nn.Module) -> None:
+    """Take off again what lets the forward pass of a prepared model run in the chosen precision.
+
+    Accelerate's own `unwrap_model` does so too, and imports torch's compiler first, which takes a second.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is None:
+        return
+    del model.forward
+    if getattr(original, "__func__", None) is not type(model).forward:
+        model.forward = original  # what stood in for the model's own before
