@@ -117,7 +117,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer the rows of a file with a finished run: one JSON line a row."""
-    rows = sessions.load(run).predict_file(data, out, _print_line)
+    rows = sessions.load(run).predict_file(data, out, lambda line: print(json.dumps(line, ensure_ascii=False)))
     if out is not None:
         _result({"rows": rows, "predictions": str(out)}, f"{rows:,} rows answered: {out}", as_json)
 
@@ -288,10 +288,6 @@ def _result(values: dict[str, Any], told: str, as_json: bool) -> None:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print_line(line: dict[str, Any]) -> None:
-    print(json.dumps(line, ensure_ascii=False))
 
 
 def run_from_shell() -> None:
