@@ -230,7 +230,7 @@ def _a_recipe(source: str) -> str:
 
 def _short(given: dict[str, Any], name: str) -> list[str]:
     # The example's own method exists only once a reader has written it.
-    return [f"{name}.name={given[name]}"] if given[name] not in (None, EXAMPLE) else []
+    return [f"{name}.name={given[name]}"] if given.get(name) not in (None, EXAMPLE) else []
 
 
 def _files(data: str | dict[str, Any]) -> list[str]:

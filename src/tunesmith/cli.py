@@ -1,7 +1,6 @@
 """The command line: a thin layer of words over the other modules.
 
-Exit status: 0; 2 for what the user can mend, with a message and a hint; 1 for our own faults; 130 after Ctrl-C, with
-the run saved. Results go to standard output, messages to standard error.
+Results go to standard output, messages to standard error; how a command ends says `exits.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from tunesmith import exits
 from tunesmith.core import arguments as words
-from tunesmith.core import files, registry, structure
-from tunesmith.core.errors import RecipeError, TunesmithError, nearest
+from tunesmith.core import registry, structure
+from tunesmith.core.errors import RecipeError, nearest
 from tunesmith.core.lazy import Lazy
 from tunesmith.core.lean import lean
 from tunesmith.core.notes import LOGGER
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from tunesmith import catalogue, progress, stages
     from tunesmith import check as checks
     from tunesmith import explain as explaining
+    from tunesmith import find_rate as rates
     from tunesmith import measure as measuring
     from tunesmith import run as runs
     from tunesmith.data import cache
@@ -41,6 +40,7 @@ else:
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
     checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
+    rates = Lazy("tunesmith.find_rate", lean)
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
     sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
@@ -107,6 +107,22 @@ def check(
         _print_json(checked.as_json())
     else:
         printed.show([*printed.panels(checked.panels), printed.facts(checked.facts), f"\n{checked.told()}"])
+
+
+@app.command()
+def find_rate(
+    source: Source, model: Model = None, set_: Set = None, as_json: AsJson = False,
+    updates: Annotated[int, typer.Option("--updates", help="How many rates are tried, one an update.")] = 100,
+    to_page: Annotated[Path | None, typer.Option("--page", help="Write the curve as a page here.")] = None,
+) -> None:  # fmt: skip
+    """Train on a copy with a rate that grows, and name a learning rate with its reason."""
+    found = rates.find_rate(stages.read(source, _overrides(model, None, set_))[0], updates)
+    if to_page is not None:
+        page.write_panels(to_page, f"Learning rates for {source}", found.panels())
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        printed.show([*printed.panels(found.panels()), f"\n{found.told()}"])
 
 
 @app.command()
@@ -224,42 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     LOGGER.setLevel(logging.INFO)
-    try:
-        status = app(args=words.expand(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-    except KeyboardInterrupt:
-        messages.print("Stopped.")
-        return 130
-    except TunesmithError as error:
-        return _failed(error)
-    except BrokenPipeError:
-        # Whoever read our output wants no more of it (`| head`); nor may the interpreter's last flush complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno not in files.REFUSALS:
-            raise
-        return _failed(files.explain_disk(error, Path(str(error.filename or "a file"))))
-    except typer.Abort:
-        return 130
-    except Exception as error:
-        return _usage(error)
-    return status if isinstance(status, int) else 0
-
-
-def _failed(error: TunesmithError) -> int:
-    messages.print(f"error: {error.message}", markup=False, highlight=False)
-    if error.hint:
-        messages.print(f"\nhint: {error.hint}", markup=False, highlight=False)
-    return error.exit_status
-
-
-def _usage(error: Exception) -> int:
-    # click's usage errors carry their own exit status and know how to show themselves; anything else is ours.
-    show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
-    if show is None or status is None:
-        raise error
-    show()
-    return int(status)
+    given = words.expand(sys.argv[1:] if arguments is None else arguments)
+    return exits.status_of(lambda: app(args=given, standalone_mode=False), messages)
 
 
 def _overrides(model: str | None, method: str | None, settings: list[str] | None) -> list[str]:

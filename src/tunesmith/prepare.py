@@ -131,8 +131,9 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     built = optimizer.build(backbone.model, recipe.parts, settings, rate)
     trained = frozenset(surgery.trained(backbone.model))
     training = Training(
-        backbone.model, recipe.task, built, total, settings.seed, trained=trained, tokenizer=backbone.tokenizer
-    )
+        backbone.model, recipe.task, built, total, settings.seed, trained=trained, tokenizer=backbone.tokenizer,
+        updates_an_epoch=batches.updates_an_epoch, start_kept=recipe.model.start,
+    )  # fmt: skip
     trains, every = surgery.count(backbone.model)
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
     seed_everything(settings.seed)

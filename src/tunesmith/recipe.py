@@ -217,11 +217,14 @@ def _parts(kind: str, values: Mapping[str, Any], key: str, default: list[str], f
 
 
 def _with_rate(schedules: list[Any], faults: list[Fault]) -> list[Any]:
-    """Exactly one schedule sets the rate: `warmup_linear` where the recipe names none."""
-    setting = [part.word() for part in schedules if isinstance(part, Schedule) and part.sets == "learning_rate"]
-    if len(setting) > 1:
-        faults.append((("schedules",), f"{' and '.join(setting)} both set the learning rate: keep one"))
-    return schedules if setting else [registry.build("schedules", "warmup_linear"), *schedules]
+    """No two schedules set the same; exactly one sets the rate: `warmup_linear` where the recipe names none."""
+    setting = [(part.sets, part.word()) for part in schedules if isinstance(part, Schedule) and part.sets]
+    for what in dict.fromkeys(what for what, _ in setting):
+        words = [word for other, word in setting if other == what]
+        if len(words) > 1:
+            faults.append((("schedules",), f"{' and '.join(words)} both set {what}: keep one"))
+    rated = any(what == "the learning rate" for what, _ in setting)
+    return schedules if rated else [registry.build("schedules", "warmup_linear"), *schedules]
 
 
 def _fit(task: Task, objective: Objective, faults: list[Fault]) -> None:

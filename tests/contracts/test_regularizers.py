@@ -13,11 +13,14 @@ REGULARIZERS = registry.names("regularizers")
 
 
 def off(name: str) -> dict[str, object]:
-    """The regularizer with all of its strengths at zero: every number that has a lower bound of zero and no upper
-    one.
-    """
-    part = registry.build("regularizers", name)
-    strengths = {key: 0.0 for key, value in part.model_dump().items() if isinstance(value, float)}
+    """The regularizer with all of its strengths at zero: every number that may be zero, and may not be below it."""
+    fields = registry.load("regularizers", name).model_fields
+    strengths = {
+        key: 0.0
+        for key, field in fields.items()
+        if field.annotation is float and any(getattr(bound, "ge", None) == 0 for bound in field.metadata)
+    }
+    assert strengths
     return {"name": name, **strengths}
 
 

@@ -258,7 +258,7 @@ class Schedule(Part):
     """What changes with progress."""
 
     sets: ClassVar[str] = ""
-    """What it sets ("learning_rate"): two schedules that set the same thing are refused."""
+    """What it sets ("the learning rate"): two schedules that set the same thing are refused."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.core import groups
 from tunesmith.core.seeding import generator
+from tunesmith.core.start import Start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,7 +82,8 @@ class Training:
     step: updates done so far, of `total_steps`. stop: why the training ends early (empty: it goes on).
     keep: True when the last evaluation was the best so far and its weights are to be kept and restored at the end.
     trained: names of the parameters that train, or did before a part froze them: what a checkpoint holds.
-    tokenizer: the backbone's, for parts that start from words.
+    tokenizer: the backbone's, for parts that start from words. updates_an_epoch: how many updates see every row once.
+    start_kept: how the weights from which the training began are kept, for parts that ask for them.
     """
 
     model: nn.Module
@@ -93,25 +96,34 @@ class Training:
     keep: bool = False
     trained: Collection[str] = ()
     tokenizer: PreTrainedTokenizerBase | None = None
+    updates_an_epoch: int = 1
+    start_kept: str = "float32"
+
+    @cached_property
+    def start(self) -> Start:
+        """The weights from which the training began, kept once for all parts that ask in `setup`."""
+        return Start.of(self.model, self.start_kept)
 
     def freeze(self, names: Collection[str]) -> None:
         """Let these parameters train no more: no gradient is computed for them, and they leave the optimizer with
         their state.
         """
         named = dict(self.model.named_parameters())
-        frozen = {named[name] for name in names}
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-            self.optimizer.state.pop(parameter, None)
-        for group in self.optimizer.param_groups:
-            group["params"] = [parameter for parameter in group["params"] if parameter not in frozen]
-            group["names"] = [name for name in group["names"] if name not in names]
+        for name in names:
+            named[name].requires_grad_(False)
+            named[name].grad = None
+        groups.take_out(self.optimizer, set(names))
+
+    def thaw(self, names: Collection[str]) -> None:
+        """Let these parameters, which `freeze` froze, train again, with a fresh state of the optimizer."""
+        named = dict(self.model.named_parameters())
+        for name in names:
+            named[name].requires_grad_(True)
+        groups.put_back(self.optimizer, {name: named[name] for name in names})
 
     def scale_rates(self, factor: float) -> None:
-        """Set every group's rate to `factor` times its peak."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+        """Set every group's rate to `factor` times its peak, times the shares that parts have set."""
+        groups.scale(self.optimizer, factor)
 
     def generator_of(self, part: Part) -> torch.Generator:
         """The part's own stream of random numbers."""

@@ -51,6 +51,10 @@ class ModelSettings(BaseModel):
     """Words to give a token of their own: a list, or a text file of which the words are chosen that save the most
     tokens; `{file: corpus.txt, most: 500, least: 3}` says how many, and how often a word must stand in it.
     """
+    start: Literal["float32", "bfloat16", "disk"] = "float32"
+    """How the weights from which a training begins are kept, where a part compares with them: as they are, in half the
+    memory, or in a temporary file.
+    """
     like: str | None = Field(None, min_length=1)
     """A model whose architecture and tokenizer are taken, but not its weights: with `weights: random`."""
     weights: Literal["random"] | None = None

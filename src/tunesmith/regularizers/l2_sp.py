@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from tunesmith.core import anatomy, surgery
 from tunesmith.core.part import Part
+from tunesmith.core.start import Start
 from tunesmith.core.step import Step, Training
 
 
@@ -35,40 +34,20 @@ class L2Sp(Part):
     head: float = Field(0.01, ge=0)
     """Pull of the head's weights towards zero."""
 
-    _start: dict[str, Tensor] = PrivateAttr(default_factory=dict)
-    _fresh: list[str] = PrivateAttr(default_factory=list)
+    _start: Start | None = PrivateAttr(default=None)
 
     def setup(self, training: Training) -> None:
-        """Keep a copy of the backbone's trained weights."""
-        inserted = {
-            id(parameter)
-            for wrapper in surgery.wrappers(training.model).values()
-            for name, parameter in wrapper.named_parameters()
-            if not name.startswith("base.")
-        }
-        body = {id(parameter) for parameter in anatomy.backbone(training.model).parameters()} - inserted
-        for name, parameter in surgery.trained(training.model).items():
-            if id(parameter) in body:
-                self._start[name] = parameter.detach().clone()
-            else:
-                self._fresh.append(name)
+        """Ask for the start."""
+        self._start = training.start
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty, in this micro-batch's share."""
         if self.strength == 0 and self.head == 0:
             return None
+        assert self._start is not None
         weights = dict(step.model.named_parameters())
         # An empty part (a delta method leaves no weight of the backbone to train) is a zero on the right device.
         device = next(iter(weights.values())).device
-        start = squared_distance((weights[name], w0) for name, w0 in self._start.items()).to(device)
-        fresh = squared_distance((weights[name], None) for name in self._fresh).to(device)
-        return step.share * (self.strength * start + self.head * fresh)
-
-    def state(self) -> dict[str, Any]:
-        """The start: a resumed run must be pulled to the same place."""
-        return dict(self._start)
-
-    def restore(self, state: Any) -> None:
-        """Take back the start."""
-        for name, tensor in state.items():
-            self._start[name] = tensor.to(self._start[name].device)
+        old = squared_distance((w, w0) for _, w, w0 in self._start.pairs(step.model)).to(device)
+        fresh = squared_distance((weights[name], None) for name in self._start.fresh).to(device)
+        return step.share * (self.strength * old + self.head * fresh)

@@ -9,10 +9,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tunesmith.core.panel import Bars, Cell, Heatmap, Marked, Panel, Table
+from tunesmith.core.panel import Bars, Cell, Heatmap, Lines, Marked, Panel, Table
 from tunesmith.report.wording import number, printable
 
 SHOWN_ROWS = 40
+SHOWN_POINTS, WIDTH = 24, 30
+"""How many points of a line are shown, and of how many signs the longest bar is."""
 
 
 def show(parts: Sequence[RenderableType]) -> None:
@@ -21,7 +23,7 @@ def show(parts: Sequence[RenderableType]) -> None:
 
 
 def panels(found: Sequence[Panel]) -> list[RenderableType]:
-    """Tables and bar charts as tables, examples with their marks; other charts need the page."""
+    """Tables, bar charts and lines as tables, examples with their marks; other charts need the page."""
     shown: list[RenderableType] = []
     for panel in found:
         if isinstance(panel, Marked):
@@ -89,7 +91,22 @@ def _table(panel: Panel) -> Table | None:
     if isinstance(panel, Heatmap):
         rows = [[name, *values] for name, values in zip(panel.rows, panel.values, strict=True)]
         return Table(panel.title, [panel.y, *panel.columns], rows, panel.note)
+    if isinstance(panel, Lines):
+        return _line(panel)
     return None
+
+
+def _line(panel: Lines) -> Table:
+    """The last of the lines, a bar a point: some of its points, evenly apart."""
+    name, (xs, ys) = list(panel.series.items())[-1]
+    step = max(1, -(-len(xs) // SHOWN_POINTS))
+    places = range(0, len(xs), step)
+    low, high = min(ys, default=0.0), max(ys, default=0.0)
+    rows: list[list[Cell]] = []
+    for place in places:
+        share = (ys[place] - low) / (high - low) if high > low else 0.0
+        rows.append([xs[place], ys[place], "█" * round(1 + share * (WIDTH - 1))])
+    return Table(panel.title, [panel.x, name, ""], rows, panel.note)
 
 
 def _grid(table: Table) -> RenderableType:

@@ -34,7 +34,7 @@ class WarmupCosine(Schedule):
     with a linear warm-up before.
     """
 
-    sets: ClassVar[str] = "learning_rate"
+    sets: ClassVar[str] = "the learning rate"
 
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the updates in which the rate rises."""

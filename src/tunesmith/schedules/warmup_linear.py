@@ -32,7 +32,7 @@ class WarmupLinear(Schedule):
     Fine-tuning BERT", 2021.
     """
 
-    sets: ClassVar[str] = "learning_rate"
+    sets: ClassVar[str] = "the learning rate"
 
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the updates in which the rate rises."""

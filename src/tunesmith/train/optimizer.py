@@ -33,7 +33,10 @@ def build(model: nn.Module, parts: Sequence[Part], settings: TrainSettings, rate
     if not named:
         raise RecipeError("Nothing trains: the method freezes every weight.", hint="Choose another method.")
     plain = anatomy.undecayed(model)
-    factors = {name: factor for part in parts for name, factor in part.rates(model).items()}
+    factors: dict[str, float] = {}
+    for part in parts:
+        for name, factor in part.rates(model).items():
+            factors[name] = factors.get(name, 1.0) * factor
     gathered: dict[tuple[float, float], list[str]] = {}
     for name in named:
         decay = 0.0 if name in plain else settings.weight_decay

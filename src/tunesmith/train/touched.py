@@ -128,7 +128,7 @@ def _obstacle(
     elif precision == "float16":
         reason = "float16 scales whole gradients"
     elif curious:
-        reason = f"{curious[0]} may look at weights and gradients"
+        reason = f"{curious[0]} may look at weights and gradients, or freeze them"
     elif len(weights) > 1 or not all(_is_plain(module) for module in found):
         reason = "the word embeddings are of a kind of their own"
     elif _others(model, found):
@@ -139,11 +139,12 @@ def _obstacle(
 
 
 def _is_curious(part: Part) -> bool:
-    """Whether a part acts where it may look at the embeddings' weight or gradient by hand; an objective looks at
-    what the model gives, a schedule at time.
+    """Whether a part acts where it may look at the embeddings' weight or gradient by hand, or freeze them; an objective
+    looks at what the model gives, a schedule of rates at time.
     """
     acts = type(part).after_step is not Part.after_step or type(part).loss is not Part.loss
-    return acts and not isinstance(part, Objective | Schedule)
+    rates = isinstance(part, Schedule) and part.sets != "what trains"
+    return acts and not (rates or isinstance(part, Objective))
 
 
 def _begun(optimizer: AdamW, weights: Iterable[Tensor]) -> bool:
