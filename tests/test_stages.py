@@ -41,7 +41,9 @@ def test_a_stage_stands_above_the_recipe(values: dict[str, Any]) -> None:
 def test_a_stage_starts_from_the_model_before_it(values: dict[str, Any], tmp_path: Path) -> None:
     run = tunesmith.train(values, out=tmp_path / "run")
     assert run.finished and run.folder == tmp_path / "run" / "2-classify"
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"1-classify", "2-classify", "stages.yaml"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "1-classify", "2-classify", "stages.yaml", "continual.json", "report.html",
+    }  # fmt: skip
     merged = tmp_path / "run" / "1-classify" / "merged"
     assert yaml.safe_load((run.folder / "recipe.yaml").read_text())["model"]["name"] == str(merged.resolve())
     # What the second starts from is what the first came to: the same figures before its training.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from tunesmith import fit
+from tunesmith import earlier, fit
 from tunesmith.core import surgery
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError, raise_faults
@@ -21,6 +22,7 @@ from tunesmith.core.part import Part, Task
 from tunesmith.core.rows import Rows, each
 from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
+from tunesmith.core.world import Old, World
 from tunesmith.data import cache
 from tunesmith.data.load import Splits
 from tunesmith.data.sizes import sizes
@@ -97,22 +99,24 @@ def check_fit(recipe: Recipe, splits: Splits) -> None:
         )
 
 
-def prepare(recipe: Recipe, splits: Splits) -> Prepared:
-    """Load and modify the model and build what trains it. The task must have learned, or taken back, its classes."""
+def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: Path | None = None) -> Prepared:
+    """Load and modify the model and build what trains it. The task must have learned, or taken back, its classes.
+    before: the stages before this one. folder: the run's.
+    """
     settings = recipe.train
     _check_random(recipe)
     recipe = with_tokenizer(recipe, splits.train)
     backbone = load_backbone(recipe)
     for part in recipe.parts:
         part.modify(backbone.model, generator(settings.seed, part.word()))
-    if recipe.model.add_tokens is not None and not vocabulary.trains(backbone.model):
-        warn(
-            f"The method '{recipe.method.word()}' leaves the embeddings as they are: the rows of the added words stay "
-            "the mean of their pieces'. Method full trains them, and so does lora with embeddings: true."
-        )
+    vocabulary.warn_where_it_stays(backbone.model, recipe.model, recipe.method.word())
     if settings.activation_checkpointing:
         _checkpoint_activations(backbone, recipe)
     accelerator = precision.accelerator(settings)
+    cast = partial(accelerator.prepare_model, evaluation_mode=True)
+    world = World(before, backbone.limit, partial(earlier.of_file, recipe, backbone), cast, folder)
+    for part in recipe.parts:
+        part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
     rows = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit)
     lengths = sizes(rows, recipe.task)
@@ -129,10 +133,10 @@ def prepare(recipe: Recipe, splits: Splits) -> Prepared:
     rate = settings.learning_rate or recipe.method.learning_rate
     total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
     built = optimizer.build(backbone.model, recipe.parts, settings, rate)
-    trained = frozenset(surgery.trained(backbone.model))
     training = Training(
-        backbone.model, recipe.task, built, total, settings.seed, trained=trained, tokenizer=backbone.tokenizer,
-        updates_an_epoch=batches.updates_an_epoch, start_kept=recipe.model.start,
+        backbone.model, recipe.task, built, total, settings.seed,
+        trained=frozenset(surgery.trained(backbone.model)), tokenizer=backbone.tokenizer,
+        updates_an_epoch=batches.updates_an_epoch, start_kept=recipe.model.start, world=world,
     )  # fmt: skip
     trains, every = surgery.count(backbone.model)
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")

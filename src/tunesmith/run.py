@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from tunesmith.core.panel import Result
 from tunesmith.core.part import Task
 from tunesmith.core.peak import peak_memory
 from tunesmith.core.rows import each, take
+from tunesmith.core.world import Old
 from tunesmith.data import sources
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
@@ -77,9 +78,11 @@ class Run:
         return session.load(self.folder)
 
 
-def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None = None) -> Run:
-    """Run a recipe in a new folder. Bad data, a bad model, a folder that is taken: raised before anything is
-    written.
+def start(
+    recipe: Recipe, out: str | Path | None = None, watch: Watcher | None = None, before: Sequence[Old] = ()
+) -> Run:
+    """Run a recipe in a new folder, after the stages `before`. Bad data, a bad model, a folder that is taken: raised
+    before anything is written.
     """
     folder = new_folder(recipe, out)
     with listening() as notes:
@@ -87,14 +90,14 @@ def start(recipe: Recipe, out: str | Path | None = None, watch: Watcher | None =
         splits = load_data(recipe.data, recipe.task.columns())
         prepare.check_fit(recipe, splits)
         prepare.learn(recipe, splits)
-        prepared = prepare.prepare(recipe, splits)
+        prepared = prepare.prepare(recipe, splits, before, folder)
         with writing_folder(folder) as temporary:
             lay_out(temporary, prepared, splits)
         with _locked(folder):
             return _go_on(folder, prepared, splits, watch, notes)
 
 
-def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
+def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Old] = ()) -> Run:
     """Go on with a run where it stopped, exactly. Data that changed since raises RunFolderError."""
     folder = Path(folder)
     recipe = session.read_recipe(folder)
@@ -107,7 +110,7 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
         account.check_data(folder, splits)
-        return _go_on(folder, prepare.prepare(recipe, splits), splits, watch, notes)
+        return _go_on(folder, prepare.prepare(recipe, splits, before, folder), splits, watch, notes)
 
 
 def lay_out(folder: Path, prepared: prepare.Prepared, splits: Splits) -> None:

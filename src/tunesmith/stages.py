@@ -17,18 +17,20 @@ from typing import Any
 
 import yaml
 
+from tunesmith import continual, earlier
 from tunesmith import run as runs
 from tunesmith.core import document
 from tunesmith.core.document import Document
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.files import write_text
 from tunesmith.core.notes import note
+from tunesmith.core.world import Old
 from tunesmith.data import sources
 from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe, document_of, merged, resolve
 from tunesmith.run import Run
 from tunesmith.serve import session
-from tunesmith.serve.folder import MODEL, RECIPE
+from tunesmith.serve.folder import MODEL, RECIPE, read_finished
 from tunesmith.train.log import Watcher
 
 STAGES, MERGED = "stages.yaml", "merged"
@@ -70,16 +72,23 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
 def _go_on(folder: Path, stages: Sequence[Recipe], watch: Watcher | None) -> Run:
     done = Run(folder, False)
     model: Path | None = None
+    before: list[Old] = []
+    places: list[Path] = []
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number}-{stage.task.word()}"
         if model is not None:
             settings = {key: value for key, value in stage.model.model_dump().items() if key in KEPT}
             stage = replace(stage, model=ModelSettings(name=str(model.resolve()), **settings))
         note(f"Stage {number} of {len(stages)}: {stage.title}, in {place}.")
-        done = runs.resume(place, watch) if (place / RECIPE).is_file() else runs.start(stage, place, watch)
+        begun = (place / RECIPE).is_file()
+        done = runs.resume(place, watch, before) if begun else runs.start(stage, place, watch, before)
         if not done.finished:
             return Run(folder, False)
+        before.append(earlier.of_stage(place.name, read_finished(place), place / MODEL))
+        places.append(place)
+        continual.after(folder, places)
         model = place / MODEL if number == len(stages) else _plain(place, stage)
+    continual.report(folder)
     return done
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests import toy
+from tests.before import stage
 from tunesmith.core import registry, sentences
 from tunesmith.core.part import Part
 
@@ -63,13 +64,13 @@ def test_has_a_test_file(kind: str, name: str) -> None:
 def test_resumed_from_its_state_the_next_steps_are_identical(kind: str, name: str, tmp_path: Path) -> None:
     key = TRAINING_KINDS[kind]
     values = {key: [name] if key.endswith("s") else name, "train": {"steps": 4, "checkpoint_every": 1}}
-    whole = toy.prepared(values)
+    whole = stage(values)
     assert toy.train(whole, tmp_path / "whole", evaluate=_metrics)
-    halves = toy.prepared(values)
+    halves = stage(values)
     asked = iter([False, True])
     assert not toy.train(halves, tmp_path / "halves", evaluate=_metrics, interrupted=lambda: next(asked))
     torch.rand(7)  # A resumed process has used its random numbers otherwise.
-    again = toy.prepared(values)
+    again = stage(values)
     assert toy.train(again, tmp_path / "halves", evaluate=_metrics)
     expected = toy.weights(whole)
     assert all(torch.equal(expected[name], tensor) for name, tensor in toy.weights(again).items())

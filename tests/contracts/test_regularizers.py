@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests import toy
+from tests.before import stage
 from tunesmith.core import registry
 from tunesmith.core.step import Step
 
@@ -29,7 +30,7 @@ def test_strength_0_leaves_the_run_bit_identical(name: str, tmp_path: Path) -> N
     found = []
     for regularizers in ([], [off(name)]):
         # Rows are left out only where nobody looks at the whole table, which is equal within rounding.
-        toyed = toy.prepared({"regularizers": regularizers, "train": {"steps": 3}, "speed": {"touched_rows": False}})
+        toyed = stage({"regularizers": regularizers, "train": {"steps": 3}, "speed": {"touched_rows": False}})
         toy.train(toyed, tmp_path / str(len(regularizers)))
         found.append(toy.weights(toyed))
     assert all(torch.equal(found[0][key], tensor) for key, tensor in found[1].items())
@@ -38,7 +39,7 @@ def test_strength_0_leaves_the_run_bit_identical(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", REGULARIZERS)
 @pytest.mark.parametrize("method", registry.names("methods"))
 def test_works_with_every_method_and_is_finite(name: str, method: str, tmp_path: Path) -> None:
-    toyed = toy.prepared({"regularizers": [name], "method": method, "train": {"steps": 2}})
+    toyed = stage({"regularizers": [name], "method": method, "train": {"steps": 2}})
     assert toy.train(toyed, tmp_path)
     batch = next(toyed.batches.stream(0)).batches[0]
     step = Step(toyed.training.model, toyed.recipe.task, batch)

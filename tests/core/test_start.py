@@ -36,3 +36,12 @@ def test_it_is_made_once() -> None:
     training = toy.prepared({"model": {"name": "builtin:tiny-bert", "start": "bfloat16"}}).training
     assert training.start is training.start
     assert {tensor.dtype for tensor in training.start.weights.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit"])
+def test_a_twin_has_memory_for_what_trains_alone(method: str) -> None:
+    training = toy.prepared({"method": method}).training
+    twin = training.start.twin(training.model)
+    mine, its = dict(training.model.named_parameters()), dict(twin.named_parameters())
+    assert all((its[name].data_ptr() == mine[name].data_ptr()) != mine[name].requires_grad for name in mine)
+    assert not any(parameter.requires_grad for parameter in its.values()) and not twin.training

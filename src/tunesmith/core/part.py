@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tunesmith.core.step import Batch, Step, Training, Update
-
+    from tunesmith.core.world import World
 
 Reader = Any
 """A backbone's tokenizer (`PreTrainedTokenizerBase`), or its image processor (`BaseImageProcessor`)."""
@@ -44,6 +44,9 @@ class Part(BaseModel):
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Change the model once, before anything else; draw random numbers from `generator` alone."""
+
+    def check(self, model: nn.Module, world: World) -> None:
+        """Refuse, before anything is written, a model or a world in which it can't work."""
 
     def setup(self, training: Training) -> None:
         """Prepare before step 0: starting weights, rates, reference models."""

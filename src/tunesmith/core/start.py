@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,15 @@ class Start:
         if kind == "disk":
             return cls(_on_disk(old), fresh)
         return cls({name: _copy(tensor, kind) for name, tensor in old.items()}, fresh)
+
+    def twin(self, model: nn.Module) -> nn.Module:
+        """A frozen copy of a model that is at its start, in evaluation. It has its own memory for what trains alone;
+        the rest is the model's.
+        """
+        shared = [*model.buffers(), *(p for p in model.parameters() if not p.requires_grad)]
+        made = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+        surgery.freeze(made)
+        return made.eval()
 
     def pairs(self, model: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
         """Name, weight now and weight at the start, the latter on the former's device, of all that has a start."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tunesmith.core.part import Part, Task
+    from tunesmith.core.world import World
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Training:
     keep: True when the last evaluation was the best so far and its weights are to be kept and restored at the end.
     trained: names of the parameters that train, or did before a part froze them: what a checkpoint holds.
     tokenizer: the backbone's, for parts that start from words. updates_an_epoch: how many updates see every row once.
-    start_kept: how the weights from which the training began are kept, for parts that ask for them.
+    start_kept: how the weights from which the training began are kept, for parts that ask for them. world: what there
+    is besides.
     """
 
     model: nn.Module
@@ -98,6 +100,7 @@ class Training:
     tokenizer: PreTrainedTokenizerBase | None = None
     updates_an_epoch: int = 1
     start_kept: str = "float32"
+    world: World | None = None
 
     @cached_property
     def start(self) -> Start:

@@ -24,8 +24,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core import anatomy
 from tunesmith.core.errors import DataError, ModelError, RecipeError
-from tunesmith.core.notes import note
+from tunesmith.core.notes import note, warn
 from tunesmith.models import pieces
+from tunesmith.models.settings import ModelSettings
 
 MOST, LEAST = 500, 3
 KEPT_WORDS = 2_000_000
@@ -84,6 +85,15 @@ def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Se
 def trains(model: nn.Module) -> bool:
     """Whether anything of the word embeddings trains."""
     return any(p.requires_grad for module in anatomy.word_embeddings(model).values() for p in module.parameters())
+
+
+def warn_where_it_stays(model: nn.Module, settings: ModelSettings, method: str) -> None:
+    """Say so where words were added and a method leaves the embeddings as they are."""
+    if settings.add_tokens is not None and not trains(model):
+        warn(
+            f"The method '{method}' leaves the embeddings as they are: the rows of the added words stay the mean of "
+            "their pieces'. Method full trains them, and so does lora with embeddings: true."
+        )
 
 
 def _make_room(model: PreTrainedModel, tokens: int) -> None:

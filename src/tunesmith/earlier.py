@@ -1,0 +1,40 @@
+"""What came before a training, as parts see it: a finished stage, or a file of old examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from tunesmith.core.notes import silent
+from tunesmith.core.rows import Rows
+from tunesmith.core.world import Old
+from tunesmith.data.load import load as load_data
+from tunesmith.data.read import read
+from tunesmith.models import shell
+from tunesmith.models.load import Backbone, load_reader
+from tunesmith.recipe import Recipe
+
+
+def of_stage(name: str, recipe: Recipe, model: Path) -> Old:
+    """A finished stage, by its resolved recipe and the folder of its model: its head over any body."""
+    task = recipe.task
+
+    def find() -> Rows:
+        with silent():  # what there is to say of these rows was said when the stage ran
+            return load_data(recipe.data, task.columns()).train
+
+    def over(body: nn.Module) -> nn.Module:
+        return shell.over(shell.load(model, recipe.model, task, recipe.method, recipe.train.seed), body)
+
+    return Old(name, task, load_reader(str(model), task.reads), find, over)
+
+
+def of_file(recipe: Recipe, backbone: Backbone, path: str) -> Old:
+    """The rows of a file as examples of the task that trains."""
+
+    def find() -> Rows:
+        rows = read(Path(path), recipe.task.columns()).rows
+        return recipe.task.arrange(rows, backbone.tokenizer, backbone.limit)
+
+    return Old(path, recipe.task, backbone.tokenizer, find)

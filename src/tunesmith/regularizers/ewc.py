@@ -1,0 +1,104 @@
+"""EWC: elastic weight consolidation, which pulls most on the weights that mattered most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from pydantic import Field, PrivateAttr
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tunesmith.core import anatomy
+from tunesmith.core.errors import RecipeError
+from tunesmith.core.notes import note
+from tunesmith.core.part import Part
+from tunesmith.core.start import Start
+from tunesmith.core.step import Step, Training
+from tunesmith.core.world import Old, World
+from tunesmith.regularizers.ewc_fisher import fisher, penalty
+
+FILE = "fisher.safetensors"
+
+
+class Ewc(Part):
+    """Penalise the distance of each weight from its start by how much it mattered to what the model could do.
+
+    Formula: strength / 2 * sum over weights of F_i (w_i - w0_i)^2; F_i = mean over examples x of (d log p(y|x) / d
+    w_i)^2 with y drawn from the model's p(y|x).
+    Symbols: w the backbone's trained weights, w0 the same before step 0; F, of w's shape, the sum over earlier stages,
+    each with its own head, from at most `examples` of its training rows, one by one. Shapes: a scalar, counted once an
+    update.
+    Paper: Kirkpatrick et al., "Overcoming Catastrophic Forgetting in Neural Networks", 2017. There every earlier task
+    has its own F and w0; here all F are taken at w0, the start of this stage, as its rows are still there. F is kept in
+    the run's folder.
+    """
+
+    strength: float = Field(1000.0, ge=0)
+    """Weight of the penalty. The size of F depends on the task: try powers of ten."""
+    examples: int = Field(200, ge=1)
+    """Examples of each earlier stage, or of the file, from which F is taken."""
+    data: str | None = None
+    """A file of rows like the training file's, in the place of earlier stages: general text for a language model."""
+
+    _start: Start | None = PrivateAttr(default=None)
+    _fisher: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+
+    def check(self, model: nn.Module, world: World) -> None:
+        """Nothing that was learned before, and a file whose answers a new head would give, raise RecipeError."""
+        if self.strength and self.data is None and not world.earlier:
+            raise RecipeError(
+                "ewc: no stage comes before this one, and no file is named: nothing tells which weights matter.",
+                hint="Name a file with `data` (general text, for a language model), or use it in a later stage.",
+            )
+        if self.strength and self.data is not None and anatomy.head(model):
+            raise RecipeError(
+                f"ewc.data: the head of this task is new: what it says of {self.data} tells nothing of what matters.",
+                hint="Use it in a later stage, or with a task whose scores were trained before, such as generate.",
+            )
+
+    def setup(self, training: Training) -> None:
+        """Take F, or read it where it was taken before."""
+        world = training.world
+        if not self.strength or world is None:
+            return
+        self._start = training.start
+        named = {name: training.model.get_parameter(name) for name in self._start.weights}
+        path = None if world.folder is None else world.folder / FILE
+        if path is not None and path.is_file():
+            self._fisher = {name: tensor.to(named[name].device) for name, tensor in load_file(path).items()}
+            return
+        draw = training.generator_of(self)
+        olds = world.old(self.data) if named else []
+        self._fisher = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in named.items()}
+        for old in olds:
+            model = training.model if old.shell is None else old.shell(anatomy.backbone(training.model))
+            found = fisher(model, list(named.values()), self._steps(old, model, world.limit, draw), draw)
+            for name, information in zip(named, found, strict=True):
+                self._fisher[name] += information
+            note(f"ewc: what matters to {old.name} is taken from {min(self.examples, len(old.rows)):,} of its rows.")
+        if path is not None and named:
+            _write(path, self._fisher)
+
+    def loss(self, step: Step) -> Tensor | None:
+        """The penalty, in this micro-batch's share."""
+        if self._start is None:
+            return None
+        known = self._start.pairs(step.model)
+        device = next(step.model.parameters()).device
+        return step.share * self.strength * penalty((w, w0, self._fisher[name]) for name, w, w0 in known).to(device)
+
+    def _steps(self, old: Old, model: nn.Module, limit: int, draw: torch.Generator) -> Iterator[Step]:
+        """Steps of one example each, in float32."""
+        device = next(model.parameters()).device
+        numbers = torch.randperm(len(old.rows), generator=draw)[: self.examples].tolist()
+        for number in numbers:
+            batch = old.collate(old.encode([number], limit), [number])
+            yield Step(model, old.task, batch.to(device), unread=False)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+    temporary.replace(path)
