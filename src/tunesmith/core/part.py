@@ -64,6 +64,10 @@ class Part(BaseModel):
     def after_eval(self, training: Training, metrics: Mapping[str, float]) -> None:
         """Act after every evaluation on the validation split."""
 
+    def end(self, training: Training, evaluate: Callable[[], Mapping[str, float]]) -> Sequence[Panel]:
+        """Act after the last update; `evaluate` measures on the validation split. What it gives the report shows."""
+        return ()
+
     def rates(self, model: nn.Module) -> Mapping[str, float]:
         """Factors on the learning rate, by the names of parameters; 1 for those that are not named."""
         return {}
@@ -129,15 +133,13 @@ class Task(Part):
         return {}
 
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
-        """The training split as it is trained on, where a row is not one example: cut into blocks, packed, without
-        what holds nothing to learn. Called once, before training; what it drops or cuts it says, and a split with
-        nothing to learn raises DataError. What it gives goes to `encode` as rows do.
+        """The training split as it is trained on, where a row is not one example: cut into blocks, packed. What it
+        drops or cuts it says; a split with nothing to learn raises DataError. Its rows go to `encode`.
         """
         return rows
 
     def encode(self, rows: Sequence[Row], tokenizer: Reader, limit: int) -> list[dict[str, Any]]:
         """Turn rows into examples of at most `limit` tokens; the key `cut` says whether a text was cut.
-
         Where an example trains, its key `seed` is set before `collate`: another one in every epoch, for what is drawn
         anew. Where it is only measured there is none. Where a user asks for the answers themselves, `asked` is True.
         """
@@ -169,9 +171,8 @@ class Task(Part):
         raise NotImplementedError
 
     def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """The model's answers to a batch [examples, …], and what a line of the predictions file shows of each.
-
-        Answers that are no numbers are an array of objects.
+        """The model's answers to a batch [examples, …], objects where they are no numbers; and what a line of the
+        predictions file shows of each.
         """
         raise NotImplementedError
 
@@ -233,7 +234,6 @@ class Method(Part):
 
     def tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """What a delta holds, by the names of its file; the head's tensors are added elsewhere.
-
         In a model that `shipped()` modified these are the model's own tensors, into which a file is read.
         """
         raise NotImplementedError

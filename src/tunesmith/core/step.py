@@ -124,6 +124,12 @@ class Training:
             named[name].requires_grad_(True)
         groups.put_back(self.optimizer, {name: named[name] for name in names})
 
+    def settle(self) -> None:
+        """Let every weight be what it is, with nothing that the optimizer has put off: it may be read or replaced."""
+        flush = getattr(self.optimizer, "flush", None)
+        if flush is not None:
+            flush()
+
     def scale_rates(self, factor: float) -> None:
         """Set every group's rate to `factor` times its peak, times the shares that parts have set."""
         groups.scale(self.optimizer, factor)

@@ -50,6 +50,11 @@ class Record:
         found = {event["step"]: event for event in self.events or [] if event.get("event") == kind and "step" in event}
         return [found[step] for step in sorted(found)]
 
+    def found(self) -> list[Panel]:
+        """What parts found when the training ended."""
+        values = [panel for event in self.events or [] if event.get("event") == "found" for panel in event["panels"]]
+        return _panels(values, self.folder / "metrics.jsonl")
+
     def notes(self) -> list[str]:
         """What was said during the run, each sentence once."""
         said = [str(event.get("text", "")) for event in self.events or [] if event.get("event") == "note"]

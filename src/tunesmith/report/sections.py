@@ -28,7 +28,8 @@ def curves(record: Record) -> Markup:
     charts += [Lines(f"{title(name)} on validation", series, "step") for name, series in _metrics(validations).items()]
     for name in ("learning_rate", "gradient_norm"):
         charts.append(Lines(title(name), {words(name): _series(steps, name)}, "step", "", note))
-    return grid(panel(chart) for chart in charts if any(xs for xs, _ in chart.series.values()))
+    shown = [chart for chart in charts if any(xs for xs, _ in chart.series.values())]
+    return grid(panel(one) for one in [*shown, *record.found()])
 
 
 def cost(record: Record) -> Markup:

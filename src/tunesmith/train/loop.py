@@ -16,6 +16,7 @@ from torch import Tensor
 from tunesmith.core import surgery
 from tunesmith.core.errors import DivergedError
 from tunesmith.core.notes import note
+from tunesmith.core.panel import Result
 from tunesmith.core.part import Part
 from tunesmith.core.step import Step, Training, Update
 from tunesmith.train import checkpoint, clip, precision
@@ -158,10 +159,15 @@ def train(  # noqa: C901 - one page on purpose
         if interrupted and not last and not training.stop:
             return False
 
-    # 6. The best weights, if a part kept some.
+    # 6. The best weights, if a part kept some, and what parts make of them.
     if best:
         checkpoint.restore_best(outside.checkpoints, best, training)
         note("The weights of the best evaluation are restored.")
+    for part in parts:
+        with log.paused():
+            shown = Result([], list(part.end(training, outside.evaluate)))
+        if shown.panels:
+            log.write("found", step=training.step, part=part.word(), **shown.as_json())
     if training.stop:
         note(f"Stopped after {training.step} of {training.total_steps} updates: {training.stop}.")
     precision.uncast(prepared)
