@@ -50,8 +50,9 @@ def stories(model: Any, tokenizer: Any, count: int, seed: int) -> list[str]:
         torch.manual_seed(seed)
         start = torch.full((count, 1), tokenizer.bos_token_id)
         made = model.generate(start, do_sample=True, top_k=0, max_new_tokens=LENGTH - 2, pad_token_id=0)
-        told = [" ".join(text.split()) for text in tokenizer.batch_decode(made, skip_special_tokens=True)]
-    return [text for text in told if text]
+        told = tokenizer.batch_decode(made, skip_special_tokens=True)
+    plain = ("".join(sign if sign.isprintable() else " " for sign in text) for text in told)
+    return [" ".join(text.split()) for text in plain if text.strip()]
 
 
 def write(given: argparse.Namespace, folder: Path) -> dict[str, str]:
