@@ -116,7 +116,10 @@ def find_rate(
     to_page: Annotated[Path | None, typer.Option("--page", help="Write the curve as a page here.")] = None,
 ) -> None:  # fmt: skip
     """Train on a copy with a rate that grows, and name a learning rate with its reason."""
-    found = rates.find_rate(stages.read(source, _overrides(model, None, set_))[0], updates)
+    first, *later = stages.read(source, _overrides(model, None, set_))
+    if later:
+        messages.print("The rate is that of the first stage: later ones start from what it made.")
+    found = rates.find_rate(first, updates)
     if to_page is not None:
         page.write_panels(to_page, f"Learning rates for {source}", found.panels())
     if as_json:

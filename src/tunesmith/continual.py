@@ -38,14 +38,13 @@ def after(folder: Path, places: Sequence[Path]) -> None:
     if last in known["stages"]:
         return
     row = {place.name: value for place in places[:-1] if (value := _again(place, places[-1])) is not None}
-    own = _figure(places[-1], "model")
+    own = _figure(places[-1])
     if own is not None:
         row[last] = own
     recipe = read_finished(places[-1])
     known["stages"][last] = {
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
-        "before": _figure(places[-1], recipe.task.untrained),
         "row": row,
     }
     write_json(folder / FILE, known)
@@ -125,13 +124,13 @@ def _again(place: Path, last: Path) -> float | None:
     return recipe.task.metrics(recipe.task.truths(each(rows)), found.answers)[recipe.task.metric]
 
 
-def _figure(place: Path, subject: str) -> float | None:
-    """What a stage measured of a subject on its own test split, in its task's metric."""
+def _figure(place: Path) -> float | None:
+    """What a stage measured of its own model on its test split, in its task's metric."""
     measured = read_json(place / EVALUATION)
     figures = measured["suites"].get("task", {}).get("figures", [])
     found = (
         figure["value"]
         for figure in figures
-        if (figure["name"], figure["split"], figure["subject"]) == (measured["metric"], SPLIT, subject)
+        if (figure["name"], figure["split"], figure["subject"]) == (measured["metric"], SPLIT, "model")
     )
     return next(found, None)

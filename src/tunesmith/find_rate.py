@@ -64,7 +64,10 @@ def find_rate(recipe: Recipe, updates: int = 100) -> Found:
     and RecipeError for fewer than 10 updates.
     """
     if updates < LEAST:
-        raise RecipeError(f"--updates: {updates} updates tell nothing; it takes {LEAST} at least.")
+        raise RecipeError(
+            f"--updates: {updates} updates tell nothing; it takes {LEAST} at least.",
+            hint="Give --updates 100, or leave it out.",
+        )
     losses: list[float] = []
 
     def watch(line: dict[str, Any]) -> None:
@@ -90,6 +93,9 @@ def find_rate(recipe: Recipe, updates: int = 100) -> Found:
         with suppress(_Enough, DivergedError):
             prepared.train(outside)
     if len(losses) < LEAST:
-        raise DivergedError(f"The loss is no number from update {len(losses) + 1} on, at a rate of {LOWEST:g} already.")
+        raise DivergedError(
+            f"The loss is no number from update {len(losses) + 1} on, at a rate of {LOWEST:g} already.",
+            hint="Look at the rows and the model: `tunesmith check` shows what it would train on.",
+        )
     rates = [grows.rate(step, updates) for step in range(len(losses))]
     return Found(rates, losses, *chosen(rates, losses))

@@ -86,14 +86,9 @@ def test_one_that_never_opens_is_said(caplog: pytest.LogCaptureFixture, tmp_path
     assert "unfreeze: 2 of 3 groups of weights never open: the training is too short." in caplog.text
 
 
-@pytest.mark.parametrize("method", ["head_only", {"name": "top_blocks", "blocks": 0}])
-def test_a_method_without_blocks_is_refused(method: Any) -> None:
-    try:
-        toy.prepared({"method": method, "schedules": ["unfreeze"]})
-    except RecipeError as error:
-        assert "unfreeze opens blocks, and the method trains none" in str(error) or "blocks" in str(error)
-    else:
-        pytest.fail("it was taken")
+def test_a_method_without_blocks_is_refused() -> None:
+    with pytest.raises(RecipeError, match="unfreeze opens blocks, and the method trains none of them"):
+        toy.prepared({"method": "head_only", "schedules": ["unfreeze"]})
 
 
 def test_a_delta_opens_block_by_block(tmp_path: Path) -> None:

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from tunesmith.core import anatomy, surgery
 
-KINDS = ("float32", "bfloat16", "disk")
-
 
 @dataclass(frozen=True)
 class Start:

@@ -1,6 +1,6 @@
 """What a sequence of tasks did to each of them, from the matrix of their metrics.
 
-R[i][j] is the metric of task j after the training on task i, of T tasks; None where it was not measured. Metrics are
+R[i][j] is the metric of task j after the training on task i, of T tasks; NaN where it was not measured. Metrics are
 such that higher is better. After Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", 2017, and
 for `forgetting` Chaudhry et al., "Riemannian Walk for Incremental Learning", 2018.
 """
@@ -33,11 +33,3 @@ def forgetting(matrix: Matrix) -> float:
     if not count:
         return 0.0
     return sum(max(row[j] for row in matrix[j:-1]) - matrix[-1][j] for j in range(count)) / count
-
-
-def forward(before: Sequence[float], untrained: Sequence[float]) -> float:
-    """Forward transfer: mean over j > 0 of R[j-1][j] - b_j, from the metric of each task just before its own training
-    and that of the model before all; 0 for a single task.
-    """
-    pairs = list(zip(before, untrained, strict=True))[1:]
-    return sum(mine - base for mine, base in pairs) / len(pairs) if pairs else 0.0

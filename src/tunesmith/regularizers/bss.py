@@ -39,7 +39,6 @@ class Bss(Part):
     """How many of the smallest singular values shrink."""
 
     _features: Tensor | None = PrivateAttr(default=None)
-    _handle: Any = PrivateAttr(default=None)
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Look at the head, and change nothing: a model without one raises RecipeError."""
@@ -53,7 +52,7 @@ class Bss(Part):
         """Watch what enters the head's last linear."""
         last = _last(training.model)
         if self.strength and last is not None:
-            self._handle = last.register_forward_pre_hook(self._catch)
+            last.register_forward_pre_hook(self._catch)
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty. A head that gives an answer a token raises RecipeError."""

@@ -59,8 +59,9 @@ class Distill(Part):
     def setup(self, training: Training) -> None:
         """Keep the starting model, and put every old head over both bodies."""
         world = training.world
-        if not self.strength or world is None:
+        if not self.strength:
             return
+        assert world is not None
         self._before = Before(training)
         self._bodies = [Remembering(anatomy.backbone(training.model)), Remembering(self._before.body)]
         self._heads = [

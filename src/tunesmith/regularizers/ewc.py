@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from tunesmith.core import anatomy
 from tunesmith.core.errors import RecipeError
+from tunesmith.core.files import writing
 from tunesmith.core.notes import note
 from tunesmith.core.part import Part
 from tunesmith.core.start import Start
@@ -61,8 +61,9 @@ class Ewc(Part):
     def setup(self, training: Training) -> None:
         """Take F, or read it where it was taken before."""
         world = training.world
-        if not self.strength or world is None:
+        if not self.strength:
             return
+        assert world is not None
         self._start = training.start
         named = {name: training.model.get_parameter(name) for name in self._start.weights}
         path = None if world.folder is None else world.folder / FILE
@@ -79,7 +80,8 @@ class Ewc(Part):
                 self._fisher[name] += information
             note(f"ewc: what matters to {old.name} is taken from {min(self.examples, len(old.rows)):,} of its rows.")
         if path is not None and named:
-            _write(path, self._fisher)
+            with writing(path) as temporary:
+                save_file({name: tensor.cpu().contiguous() for name, tensor in self._fisher.items()}, temporary)
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty, in this micro-batch's share."""
@@ -96,9 +98,3 @@ class Ewc(Part):
         for number in numbers:
             batch = old.collate(old.encode([number], limit), [number])
             yield Step(model, old.task, batch.to(device), unread=False)
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 from torch import Tensor, nn
 
 from tunesmith.core import anatomy
@@ -33,8 +33,6 @@ class Noise(Part):
     strength: float = Field(5.0, ge=0)
     """The size of the noise, alpha in the paper."""
 
-    _handles: list[Any] = PrivateAttr(default_factory=list)
-
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Look at the backbone, and change nothing: one that reads no words raises RecipeError."""
         if self.strength and not anatomy.word_embeddings(model):
@@ -45,8 +43,8 @@ class Noise(Part):
     def setup(self, training: Training) -> None:
         """Add noise to what the embeddings give."""
         if self.strength:
-            found = dict.fromkeys(anatomy.word_embeddings(training.model).values())
-            self._handles = [module.register_forward_hook(self._add) for module in found]
+            for module in dict.fromkeys(anatomy.word_embeddings(training.model).values()):
+                module.register_forward_hook(self._add)
 
     def _add(self, module: nn.Module, given: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
         return noisy(embedded, self.strength) if module.training else None

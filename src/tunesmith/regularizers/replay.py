@@ -52,8 +52,9 @@ class Replay(Part):
     def setup(self, training: Training) -> None:
         """Draw the reservoir."""
         world = training.world
-        if not self.strength or world is None:
+        if not self.strength:
             return
+        assert world is not None
         self._draw = training.generator_of(self)
         olds = world.old(self.data)
         self._sources = []
