@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pairs import machine, options, tables
-from scipy import stats as distributions
+from pairs.tables import interval
 
 PAGE = "forgetting.md"
 QUICK = {"rows": 200, "seeds": 1, "epochs": 1.0}
@@ -129,15 +129,6 @@ def child(given: argparse.Namespace, name: str, seed: int) -> Found:
         sys.exit(f"{name}, seed {seed} failed:\n{done.stderr[-3000:]}")
     found: Found = json.loads(done.stdout.strip().splitlines()[-1])
     return found
-
-
-def interval(values: Sequence[float], scale: float = 1.0, form: str = ".1f") -> str:
-    """The mean, and half of its 95 % interval where there are several values."""
-    mean = scale * statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:{form}}"
-    error = scale * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:{form}} ± {distributions.t.ppf(0.975, len(values) - 1) * error:{form}}"
 
 
 def line(name: str, runs: Sequence[Found], plain: Sequence[Found]) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy import stats as distributions
+
 from pairs.turns import Found
 
 
@@ -50,3 +52,12 @@ def write(path: Path | None, title: str, lines: Sequence[str]) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join([f"# {title}", "", *lines]) + "\n", encoding="utf-8")
+
+
+def interval(values: Sequence[float], scale: float = 1.0, form: str = ".1f") -> str:
+    """The mean, and half of its 95 % interval where there are several values."""
+    mean = scale * statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:{form}}"
+    error = scale * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:{form}} ± {distributions.t.ppf(0.975, len(values) - 1) * error:{form}}"

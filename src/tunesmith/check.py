@@ -17,8 +17,10 @@ from tunesmith.core.panel import Panel, Result
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
 from tunesmith.estimate import estimate
+from tunesmith.joint import Joint
 from tunesmith.recipe import Recipe
 from tunesmith.report.wording import duration, size
+from tunesmith.stages import Stage, word
 
 READING = 1.0
 """Seconds of a first reading of the rows from which on it is told apart from later ones."""
@@ -46,15 +48,16 @@ def process_began() -> float:
     return psutil.Process().create_time()
 
 
-def check_all(stages: Sequence[Recipe], began: float | None = None) -> Checked:
+def check_all(stages: Sequence[Stage], began: float | None = None) -> Checked:
     """Look at every stage of a recipe, each as if it started from the recipe's own backbone.
 
     began: when the command was given, as `time.time` tells it; now, where not given.
     """
-    found = [check(stage, None if number else began) for number, stage in enumerate(stages)]
+    every = alone(stages)
+    found = [check(stage, None if number else began) for number, stage in enumerate(every.values())]
     if len(found) == 1:
         return found[0]
-    names = [f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
+    names = list(every)
     panels = [
         replace(panel, title=f"{name}: {panel.title}")
         for name, one in zip(names, found, strict=True)
@@ -66,6 +69,15 @@ def check_all(stages: Sequence[Recipe], began: float | None = None) -> Checked:
         "estimated_peak_memory_bytes": max(one.facts["estimated_peak_memory_bytes"] for one in found),
     }
     return Checked(panels, {**facts, **whole})
+
+
+def alone(stages: Sequence[Stage]) -> dict[str, Recipe]:
+    """Every task of every stage by a name, as if it trained alone."""
+    found: dict[str, Recipe] = {}
+    for number, stage in enumerate(stages, 1):
+        tasks = stage.tasks if isinstance(stage, Joint) else {word(stage): stage}
+        found |= {f"{number}-{name}": recipe for name, recipe in tasks.items()}
+    return found
 
 
 def check(recipe: Recipe, began: float | None = None) -> Checked:

@@ -34,10 +34,11 @@ SPLIT = "test"
 def after(folder: Path, places: Sequence[Path]) -> None:
     """Measure every stage in `places` that has a test split with the model of the last of them, and write it down."""
     known: dict[str, Any] = read_json(folder / FILE) if (folder / FILE).is_file() else {"stages": {}}
-    last = places[-1].name
+    *earlier_names, last = (place.relative_to(folder).as_posix() for place in places)
     if last in known["stages"]:
         return
-    row = {place.name: value for place in places[:-1] if (value := _again(place, places[-1])) is not None}
+    again = {name: _again(name, place, places[-1]) for name, place in zip(earlier_names, places, strict=False)}
+    row = {name: value for name, value in again.items() if value is not None}
     own = _figure(places[-1])
     if own is not None:
         row[last] = own
@@ -101,7 +102,7 @@ def summary(stages: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _again(place: Path, last: Path) -> float | None:
+def _again(name: str, place: Path, last: Path) -> float | None:
     """The metric of an earlier stage's task on its test split, with its head over the last stage's body."""
     recipe = read_finished(place)
     with silent():
@@ -109,12 +110,12 @@ def _again(place: Path, last: Path) -> float | None:
     if rows is None:
         return None
     loaded = session.load(last).backbone
-    old = earlier.of_stage(place.name, recipe, place / MODEL)
+    old = earlier.of_stage(name, recipe, place / MODEL)
     assert old.shell is not None
     try:
         model: Any = old.shell(anatomy.backbone(loaded.model))
     except ModelError as error:
-        note(f"{place.name} is not measured again: {error.message}")
+        note(f"{name} is not measured again: {error.message}")
         return None
     predictor = Predictor(
         model.to(loaded.model.device), old.tokenizer, recipe.task, loaded.limit, recipe.train.precision

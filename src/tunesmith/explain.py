@@ -14,8 +14,9 @@ from tunesmith.core import registry, sentences
 from tunesmith.core.errors import RecipeError, nearest
 from tunesmith.core.part import Part
 from tunesmith.data.settings import DataSettings
+from tunesmith.joint import Joint
 from tunesmith.models.settings import ModelSettings
-from tunesmith.recipe import Recipe
+from tunesmith.stages import Stage
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.speed import SpeedSettings
 
@@ -108,13 +109,14 @@ def fields_of(settings: type[BaseModel], before: str = "") -> list[tuple[str, Fi
     return found
 
 
-def of_recipe(recipe: Recipe) -> Explanation:
+def of_recipe(stage: Stage) -> Explanation:
     """The loop's hooks in order, each with the parts of the recipe that act there."""
+    parts = (stage.first if isinstance(stage, Joint) else stage).parts
     steps = []
     for hook, sentence in STEPS.items():
-        acting = [part.word() for part in recipe.parts if getattr(type(part), hook) is not getattr(Part, hook)]
+        acting = [part.word() for part in parts if getattr(type(part), hook) is not getattr(Part, hook)]
         steps.append((hook, sentence, ", ".join(acting) or "-"))
-    return Explanation(recipe.title, recipe.text(), [], steps)
+    return Explanation(stage.title, stage.text(), [], steps)
 
 
 def _type(annotation: Any) -> str:

@@ -19,7 +19,8 @@ from tunesmith.core.panel import Lines, Panel
 from tunesmith.core.part import Schedule
 from tunesmith.core.seeding import undrawn
 from tunesmith.data.load import load as load_data
-from tunesmith.recipe import Recipe
+from tunesmith.joint import Joint
+from tunesmith.stages import Stage
 from tunesmith.train import loop
 from tunesmith.train.log import Log
 from tunesmith.train.rate_range import RateRange, chosen, is_over, smoothed
@@ -59,14 +60,19 @@ class _Enough(Exception):
     """The loss has grown: larger rates need not be tried."""
 
 
-def find_rate(recipe: Recipe, updates: int = 100) -> Found:
+def find_rate(recipe: Stage, updates: int = 100) -> Found:
     """Try rates from 1e-6 to 1, one an update, on the recipe's data, method and parts. Raises what a run would raise,
-    and RecipeError for fewer than 10 updates.
+    and RecipeError for fewer than 10 updates, or for several tasks at once.
     """
     if updates < LEAST:
         raise RecipeError(
             f"--updates: {updates} updates tell nothing; it takes {LEAST} at least.",
             hint="Give --updates 100, or leave it out.",
+        )
+    if isinstance(recipe, Joint):
+        raise RecipeError(
+            "The loss of several tasks that train together goes up and down with their turns: it names no rate.",
+            hint="Find the rate of one of them, with its task and data alone, and start from there.",
         )
     losses: list[float] = []
 

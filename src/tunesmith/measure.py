@@ -14,8 +14,9 @@ from tunesmith.core import registry
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import read_json
+from tunesmith.core.finished import Finished, Predictions
 from tunesmith.core.notes import note
-from tunesmith.core.part import Finished, Predictions, Suite
+from tunesmith.core.part import Suite
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,11 +12,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from tunesmith import earlier, fit
+from tunesmith import earlier, fit, own_tokenizer
 from tunesmith.core import surgery
-from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError, raise_faults
-from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Part, Task
 from tunesmith.core.rows import Rows, each
@@ -27,31 +25,33 @@ from tunesmith.data import cache
 from tunesmith.data.load import Splits
 from tunesmith.data.sizes import sizes
 from tunesmith.models import load as models
-from tunesmith.models import origin, quantise, scratch, vocabulary
+from tunesmith.models import quantise, scratch, vocabulary
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.train import faster, loop, optimizer, precision
 from tunesmith.train.batches import Batches
 from tunesmith.train.compiled import Compiled
 from tunesmith.train.frozen import Report
+from tunesmith.train.several import SeveralBatches
 
 SHORTEST = 8
 """Fewest tokens that a method must leave for a text."""
 FROM_NOTHING = 5e-4
 """The peak rate for random weights where the recipe names none: the methods' rates are for trained ones."""
-LEARNED_FROM = 100_000_000
-"""Most characters that a tokenizer is trained on."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that `train.loop.train` takes, and the backbone it belongs to."""
+    """All that `train.loop.train` takes, and the backbone it belongs to. several: the batches of all tasks, where there
+    are others beside the recipe's.
+    """
 
     recipe: Recipe
     backbone: Backbone
     training: Training
     batches: Batches
     accelerator: Accelerator
+    several: SeveralBatches | None = None
 
     def train(self, outside: loop.Outside) -> bool:
         """Run the loop with the recipe's shortcuts; False when the user interrupted it."""
@@ -66,7 +66,8 @@ class Prepared:
                 reports.append(stack.enter_context(faster.training(self.training, parts, recipe.speed, recipe.train)))
 
             outside = replace(outside, ready=ready, unread=recipe.speed.unread)
-            ended = loop.train(self.training, parts, self.batches, recipe.train, self.accelerator, outside)
+            batches = self.several or self.batches
+            ended = loop.train(self.training, parts, batches, recipe.train, self.accelerator, outside)
         for report in reports:
             if report.kept:
                 outside.log.write("frozen", step=self.training.step, **asdict(report))
@@ -103,21 +104,37 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
     """Load and modify the model and build what trains it. The task must have learned, or taken back, its classes.
     before: the stages before this one. folder: the run's.
     """
-    settings = recipe.train
     _check_random(recipe)
-    recipe = with_tokenizer(recipe, splits.train)
+    recipe = own_tokenizer.of(recipe, splits.train)
     backbone = load_backbone(recipe)
+    accelerator, world = modified(recipe, backbone, before, folder)
+    recipe, batches = fed(recipe, splits, backbone)
+    training = built(recipe, backbone, batches, world)
+    seed_everything(recipe.train.seed)
+    return Prepared(recipe, backbone, training, batches, accelerator)
+
+
+def modified(
+    recipe: Recipe, backbone: Backbone, before: Sequence[Old], folder: Path | None
+) -> tuple[Accelerator, World]:
+    """Let every part change the model and look at the world, and put the model on its device."""
     for part in recipe.parts:
-        part.modify(backbone.model, generator(settings.seed, part.word()))
+        part.modify(backbone.model, generator(recipe.train.seed, part.word()))
     vocabulary.warn_where_it_stays(backbone.model, recipe.model, recipe.method.word())
-    if settings.activation_checkpointing:
+    if recipe.train.activation_checkpointing:
         _checkpoint_activations(backbone, recipe)
-    accelerator = precision.accelerator(settings)
+    accelerator = precision.accelerator(recipe.train)
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
     world = World(before, backbone.limit, partial(earlier.of_file, recipe, backbone), cast, folder)
     for part in recipe.parts:
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
+    return accelerator, world
+
+
+def fed(recipe: Recipe, splits: Splits, backbone: Backbone) -> tuple[Recipe, Batches]:
+    """The batches of the training split, and the recipe with their size, where that was to be found."""
+    settings = recipe.train
     rows = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit)
     lengths = sizes(rows, recipe.task)
     if settings.batch_size == "auto":
@@ -130,18 +147,22 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
         settings.size, settings.micro_batch_size or settings.size, settings.seed, ahead=recipe.speed.ahead,
         kept=_kept(recipe, splits, backbone) if rows is splits.train else None,
     )  # fmt: skip
+    return recipe, batches
+
+
+def built(recipe: Recipe, backbone: Backbone, batches: Batches | SeveralBatches, world: World) -> Training:
+    """The optimizer over what trains, and the state of the training at step 0."""
+    settings, model = recipe.train, backbone.model
     rate = settings.learning_rate or recipe.method.learning_rate
     total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
-    built = optimizer.build(backbone.model, recipe.parts, settings, rate)
     training = Training(
-        backbone.model, recipe.task, built, total, settings.seed,
-        trained=frozenset(surgery.trained(backbone.model)), tokenizer=backbone.tokenizer,
+        model, recipe.task, optimizer.build(model, recipe.parts, settings, rate), total, settings.seed,
+        trained=frozenset(surgery.trained(model)), tokenizer=backbone.tokenizer,
         updates_an_epoch=batches.updates_an_epoch, start_kept=recipe.model.start, world=world,
     )  # fmt: skip
-    trains, every = surgery.count(backbone.model)
+    trains, every = surgery.count(model)
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
-    seed_everything(settings.seed)
-    return Prepared(recipe, backbone, training, batches, accelerator)
+    return training
 
 
 def _kept(recipe: Recipe, splits: Splits, backbone: Backbone) -> Path | None:
@@ -232,44 +253,6 @@ def _check_random(recipe: Recipe) -> None:
             f"{recipe.model.called} has random weights, which nobody else has.",
             hint="Use a method that ships the whole model: full.",
         )
-
-
-def with_tokenizer(recipe: Recipe, rows: Mapped) -> Recipe:
-    """The recipe with a tokenizer that is trained on the texts of these rows, if its model is to have one and has none
-    yet.
-    """
-    model = recipe.model
-    if not model.scratch or (model.family is None and model.vocabulary is None) or model.tokenizer is not None:
-        return recipe
-    if recipe.task.reads != "text":
-        if model.vocabulary is None:
-            return recipe
-        raise RecipeError("model.vocabulary: the task reads images, not words.", hint="Leave it out.")
-    config = origin.kind_from_nothing(model)
-    models.class_for(config, recipe.task.auto_classes, model.called)
-    # Of a larger split every n-th row: the tokenizer's counts must fit into memory.
-    every = int(sizes(rows, recipe.task).sum()) // LEARNED_FROM + 1
-    if every > 1:
-        note(f"The tokenizer is trained on one of every {every} training rows.")
-    chosen = (row for number, row in enumerate(each(rows)) if number % every == 0)
-    texts = (text for row in chosen for text in _texts(row, recipe.task))
-    trained = scratch.train_tokenizer(texts, model.vocabulary or scratch.VOCABULARY, config)
-    return replace(recipe, model=model.with_tokenizer(trained))
-
-
-def _texts(row: Row, task: Task) -> Iterator[str]:
-    """The texts of a row that a model reads or writes; names of classes are none."""
-    for column in task.columns():
-        value = row.get(column.role)
-        if column.classes or column.path or value is None:
-            continue
-        if column.storage == "text":
-            yield value
-        elif column.storage == "texts" and not column.target:
-            # Words of one text: behind a blank, as they stand there.
-            yield " ".join(value)
-        elif column.storage == "turns":
-            yield from (turn["content"] for turn in value)
 
 
 def learn(recipe: Recipe, splits: Splits) -> None:

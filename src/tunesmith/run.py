@@ -93,7 +93,7 @@ def start(
         prepared = prepare.prepare(recipe, splits, before, folder)
         with writing_folder(folder) as temporary:
             lay_out(temporary, prepared, splits)
-        with _locked(folder):
+        with locked(folder):
             return _go_on(folder, prepared, splits, watch, notes)
 
 
@@ -101,7 +101,7 @@ def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Ol
     """Go on with a run where it stopped, exactly. Data that changed since raises RunFolderError."""
     folder = Path(folder)
     recipe = session.read_recipe(folder)
-    with listening() as notes, _locked(folder):
+    with listening() as notes, locked(folder):
         remove_leftovers(folder)
         if (folder / EVALUATION).is_file():
             note(f"The run {folder} is finished; its report is written anew.")
@@ -236,7 +236,7 @@ def new_folder(recipe: Recipe, out: str | Path | None) -> Path:
     return folder
 
 
-def _locked(folder: Path) -> AbstractContextManager[object]:
+def locked(folder: Path) -> AbstractContextManager[object]:
     """A lock that the system lets go when its holder dies. A folder in use raises RunFolderError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

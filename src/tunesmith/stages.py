@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from tunesmith import continual, earlier
+from tunesmith import continual, earlier, joint, joint_run
 from tunesmith import run as runs
 from tunesmith.core import document
 from tunesmith.core.document import Document
@@ -26,6 +26,7 @@ from tunesmith.core.files import write_text
 from tunesmith.core.notes import note
 from tunesmith.core.world import Old
 from tunesmith.data import sources
+from tunesmith.joint import Joint
 from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe, document_of, merged, resolve
 from tunesmith.run import Run
@@ -35,11 +36,13 @@ from tunesmith.train.log import Watcher
 
 STAGES, MERGED = "stages.yaml", "merged"
 KEPT = {"dtype", "quantize"}
+Stage = Recipe | Joint
+"""One training: of one task, or of several together."""
 
 
 def read(
     source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
-) -> list[Recipe]:
+) -> list[Stage]:
     """The stages of a recipe (a YAML file, a bare data file or a mapping), or the recipe alone where it has none.
 
     Raises RecipeError with the faults of all stages.
@@ -49,12 +52,12 @@ def read(
     return _resolved(*document_of(source, overrides, values))
 
 
-def start(stages: Sequence[Recipe], out: str | Path | None = None, watch: Watcher | None = None) -> Run:
+def start(stages: Sequence[Stage], out: str | Path | None = None, watch: Watcher | None = None) -> Run:
     """Run the stages one after another in a new folder; returns the last one's run, or an unfinished one."""
     if len(stages) == 1:
-        return runs.start(stages[0], out, watch)
-    folder = runs.new_folder(stages[-1], out)
-    stages = [replace(stage, data=sources.absolute(stage.data)) for stage in stages]
+        return _start(stages[0], out, watch)
+    folder = runs.new_folder(_tasks(stages[-1])[0], out)
+    stages = [_placed(stage) for stage in stages]
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / STAGES, yaml.safe_dump({"stages": [stage.values() for stage in stages]}, sort_keys=False))
     return _go_on(folder, stages, watch)
@@ -64,32 +67,74 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
     """Go on with a run, or with the stages of a folder, where they stopped."""
     folder = Path(folder)
     if not (folder / STAGES).is_file():
-        return runs.resume(folder, watch)
+        return _resume(folder, watch)
     given = document.read(folder / STAGES).values["stages"]
-    return _go_on(folder, [resolve(Document(stage, {}), str(folder / STAGES)) for stage in given], watch)
+    return _go_on(folder, [_read(Document(stage, {}), str(folder / STAGES)) for stage in given], watch)
 
 
-def _go_on(folder: Path, stages: Sequence[Recipe], watch: Watcher | None) -> Run:
+def _go_on(folder: Path, stages: Sequence[Stage], watch: Watcher | None) -> Run:
     done = Run(folder, False)
     model: Path | None = None
     before: list[Old] = []
     places: list[Path] = []
     for number, stage in enumerate(stages, 1):
-        place = folder / f"{number}-{stage.task.word()}"
+        place = folder / f"{number}-{word(stage)}"
         if model is not None:
-            settings = {key: value for key, value in stage.model.model_dump().items() if key in KEPT}
-            stage = replace(stage, model=ModelSettings(name=str(model.resolve()), **settings))
+            stage = _on(stage, model)
         note(f"Stage {number} of {len(stages)}: {stage.title}, in {place}.")
         begun = (place / RECIPE).is_file()
-        done = runs.resume(place, watch, before) if begun else runs.start(stage, place, watch, before)
+        done = _resume(place, watch, before) if begun else _start(stage, place, watch, before)
         if not done.finished:
             return Run(folder, False)
-        before.append(earlier.of_stage(place.name, read_finished(place), place / MODEL))
-        places.append(place)
-        continual.after(folder, places)
-        model = place / MODEL if number == len(stages) else _plain(place, stage)
+        for inner in _runs(place, stage):
+            before.append(earlier.of_stage(inner.relative_to(folder).as_posix(), read_finished(inner), inner / MODEL))
+            places.append(inner)
+            continual.after(folder, places)
+        last = places[-1]
+        model = last / MODEL if number == len(stages) else _plain(last, _tasks(stage)[-1])
     continual.report(folder)
     return done
+
+
+def word(stage: Stage) -> str:
+    """What a stage is called after its number."""
+    return "-".join(stage.tasks) if isinstance(stage, Joint) else stage.task.word()
+
+
+def _tasks(stage: Stage) -> list[Recipe]:
+    return list(stage.tasks.values()) if isinstance(stage, Joint) else [stage]
+
+
+def _runs(place: Path, stage: Stage) -> list[Path]:
+    """The folders of the runs that a stage made: one a task."""
+    return [place / name for name in stage.tasks] if isinstance(stage, Joint) else [place]
+
+
+def _placed(stage: Stage) -> Stage:
+    return stage.placed() if isinstance(stage, Joint) else replace(stage, data=sources.absolute(stage.data))
+
+
+def _on(stage: Stage, model: Path) -> Stage:
+    """The stage on the model of another."""
+    kept = {key: value for key, value in _tasks(stage)[0].model.model_dump().items() if key in KEPT}
+    settings = ModelSettings(name=str(model.resolve()), **kept)
+    return stage.on(settings) if isinstance(stage, Joint) else replace(stage, model=settings)
+
+
+def _start(stage: Stage, out: str | Path | None, watch: Watcher | None, before: Sequence[Old] = ()) -> Run:
+    if isinstance(stage, Joint):
+        return joint_run.start(stage, out, watch, before)
+    return runs.start(stage, out, watch, before)
+
+
+def _resume(folder: Path, watch: Watcher | None, before: Sequence[Old] = ()) -> Run:
+    if joint_run.there(folder):
+        return joint_run.resume(folder, watch, before)
+    return runs.resume(folder, watch, before)
+
+
+def _read(read: Document, where: str) -> Stage:
+    return joint.read(read, where) if joint.KEY in read.values else resolve(read, where)
 
 
 def _plain(place: Path, stage: Recipe) -> Path:
@@ -101,11 +146,11 @@ def _plain(place: Path, stage: Recipe) -> Path:
     return place / MERGED
 
 
-def _resolved(read: Document, where: str) -> list[Recipe]:
+def _resolved(read: Document, where: str) -> list[Stage]:
     given = read.values.get("stages")
     if given is None:
         alone = {key: value for key, value in read.values.items() if key != "stages"}
-        return [resolve(Document(alone, read.lines), where)]
+        return [_read(Document(alone, read.lines), where)]
     if not isinstance(given, list) or not given or not all(isinstance(one, Mapping | None) for one in given):
         raise RecipeError(
             f"stages must be a list of mappings, each with what is other in that stage; it is {given!r}.",
@@ -122,7 +167,7 @@ def _resolved(read: Document, where: str) -> list[Recipe]:
     return found
 
 
-def _stage(read: Document, number: int, where: str) -> Recipe:
+def _stage(read: Document, number: int, where: str) -> Stage:
     values = {key: value for key, value in read.values.items() if key != "stages"}
     own = dict(read.values["stages"][number] or {})
     model = own.get("model")
@@ -133,12 +178,16 @@ def _stage(read: Document, number: int, where: str) -> Recipe:
         )
     above = {path: line for path, line in read.lines.items() if path[0] != "stages"}
     inside = {path[2:]: line for path, line in read.lines.items() if path[:2] == ("stages", number) and path[2:]}
-    stage = resolve(Document(merged(values, own), above | inside), where)
+    both = merged(values, own)
+    if joint.KEY in own:
+        both = {key: value for key, value in both.items() if key not in joint.OWN}
+    stage = _read(Document(both, above | inside), where)
+    method = _tasks(stage)[0].method
     last = number == len(read.values["stages"]) - 1
-    if stage.method.cannot_merge and not last:
+    if method.cannot_merge and not last:
         raise RecipeError(
-            f"method: the next stage can't start from a delta of '{stage.method.word()}', which can't be merged: "
-            f"{stage.method.cannot_merge}.",
+            f"method: the next stage can't start from a delta of '{method.word()}', which can't be merged: "
+            f"{method.cannot_merge}.",
             hint="Use another method in all stages but the last, such as full or lora.",
         )
     return stage

@@ -59,13 +59,6 @@ def test_a_sequence_is_measured_and_told(program: Program, data: Path, monkeypat
     assert row.split("|")[7].strip() == "+10.0" and row.split("|")[4].strip() == "+0.0"
 
 
-def test_an_interval_by_hand(program: Program) -> None:
-    forgetting = import_module("forgetting")
-    assert forgetting.interval([0.5], 100) == "50.0"
-    # Of three values with a deviation of 1, the half width is 4.303 / sqrt(3).
-    assert forgetting.interval([1.0, 2.0, 3.0]) == "2.0 ± 2.5"
-
-
 def test_protections_begin_with_the_second_stage(program: Program, tmp_path: Path) -> None:
     forgetting = import_module("forgetting")
     stages = forgetting.recipe(tmp_path, forgetting.VARIANTS["distill"], 0, 1.0, "builtin:tiny-bert")["stages"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from tunesmith.core.finished import Finished, Predictions
 from tunesmith.core.panel import Result, Table
-from tunesmith.core.part import Finished, Predictions
 from tunesmith.evaluate.task import SHOWN_MISTAKES, Task
 from tunesmith.tasks.classify import Classify
 from tunesmith.tasks.regress import Regress

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Llam
 
 import tunesmith
 from tests import toy
-from tunesmith import api, prepare
+from tunesmith import api, own_tokenizer, prepare
 from tunesmith import run as runs
 from tunesmith.core.errors import ModelError, RecipeError, RunFolderError, UserError
 from tunesmith.core.notes import listening
@@ -275,7 +275,7 @@ def test_the_tokenizer_learns_from_what_the_model_reads_and_writes() -> None:
 
 
 def test_a_large_split_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "LEARNED_FROM", 100)
+    monkeypatch.setattr(own_tokenizer, "LEARNED_FROM", 100)
     with listening() as notes:
         prepared({"family": "bert", **TINY}, train={"batch_size": 4})
     assert any("is trained on one of every " in note for note in notes)

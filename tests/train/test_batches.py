@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from tests import toy
 from tunesmith.core import registry
-from tunesmith.core.step import Batch
+from tunesmith.core.step import Batch, Update
 from tunesmith.train import batches
 from tunesmith.train.batches import Batches, order
 
@@ -165,8 +165,12 @@ def test_a_thread_has_a_tokenizer_of_its_own() -> None:
         assert made.tokenizer("amber basil cedar", truncation=True, max_length=5)["input_ids"] == expected
 
 
+def update_of(*rows: list[int]) -> Update:
+    return Update([Batch({}, {}, numbers) for numbers in rows], 1.0)
+
+
 def test_rows_are_named_by_their_lines() -> None:
     made = stream(count=8)
-    assert made.lines([3, 0]) == "line 5, line 2"
+    assert made.where(update_of([3], [0])) == "line 5, line 2"
     without = Dataset.from_list([{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
-    assert toy.prepared({}, rows=without).batches.lines([1]) == "row 1"
+    assert toy.prepared({}, rows=without).batches.where(update_of([1])) == "row 1"

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import MODEL_MAPPING, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
+from tunesmith.core.beside import Beside
 from tunesmith.core.linear import features
 
 FRESH = "fresh_head"
@@ -52,13 +53,12 @@ def head(model: nn.Module) -> dict[str, nn.Module]:
         # T5's class for questions holds its body's modules itself, and beside them its head.
         beside = {} if _is_bare(model) else dict(model.named_children())
         return {name: module for name, module in beside.items() if type(module) is nn.Linear and module is not words}
-    found = {
-        name: module
-        for name, module in model.named_children()
-        if module is not body
-        and any(True for _ in module.parameters())
-        and all(m is not words for m in module.modules())
-    }
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_children():
+        if isinstance(module, Beside):
+            found |= {f"{name}.{path}": head for path, head in module.heads.items()}
+        elif module is not body and list(module.parameters()) and all(m is not words for m in module.modules()):
+            found[name] = module
     fresh = getattr(getattr(model, "config", None), FRESH, None) or ()
     return found | {path: module for path, module in model.named_modules() if path in fresh and path not in found}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from tunesmith.core.finished import Finished
     from tunesmith.core.step import Batch, Step, Training, Update
     from tunesmith.core.world import World
 
@@ -256,40 +256,23 @@ class Objective(Part):
     needs: ClassVar[frozenset[str]] = frozenset()
     """The fields of a batch that its loss reads; a task that does not give them is refused."""
 
+    def meet(self, tasks: Mapping[str, int]) -> None:
+        """Learn which tasks train together, by name with their training rows, in the order of `Batch.of`; before
+        `modify`.
+        """
+
+    def shares(self, rows: Sequence[int], progress: float) -> Sequence[float]:
+        """The part of an epoch's updates that each of several tasks gets, which add up to 1. rows: their training rows.
+        progress: 0 in the first epoch, 1 in the last.
+        """
+        return [one / sum(rows) for one in rows]
+
 
 class Schedule(Part):
     """What changes with progress."""
 
     sets: ClassVar[str] = ""
     """What it sets ("the learning rate"): two schedules that set the same thing are refused."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model answered: `answers` [rows, …], `confidences` [rows], `loss` a target (NaN without targets), and of
-    how many rows something was `cut`.
-    """
-
-    answers: np.ndarray
-    confidences: np.ndarray
-    loss: float
-    cut: int = 0
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished model as a suite sees it.
-
-    predict, untrained: answers of the model, and of the same model before training, on a split by its name.
-    lines: lines of the predictions file of a split, by their places.
-    """
-
-    task: Task
-    splits: Mapping[str, Rows]
-    predict: Callable[[str], Predictions]
-    untrained: Callable[[str], Predictions]
-    lines: Callable[[str, Sequence[int]], list[Row]]
-    seed: int
 
 
 class Suite(Part):

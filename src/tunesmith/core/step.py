@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +29,20 @@ class Batch:
     fields: what losses and metrics take, by name (`targets`: [batch, …]).
     rows: the row number of each example in its split.
     cut: how many examples lost text to the length limit.
+    of: which of several tasks that train together it belongs to (`Training.sides`).
     """
 
     inputs: Mapping[str, Tensor]
     fields: Mapping[str, Tensor]
     rows: Sequence[int] = ()
     cut: int = 0
+    of: int = 0
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         fields = {name: tensor.to(device) for name, tensor in self.fields.items()}
-        return Batch(inputs, fields, self.rows, self.cut)
+        return replace(self, inputs=inputs, fields=fields)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Training:
     trained: names of the parameters that train, or did before a part froze them: what a checkpoint holds.
     tokenizer: the backbone's, for parts that start from words. updates_an_epoch: how many updates see every row once.
     start_kept: how the weights from which the training began are kept, for parts that ask for them. world: what there
-    is besides.
+    is besides. sides: of several tasks that train together, each one's model and the task itself; the models share one
+    body, and the first is `model`, which has the other heads beside its own.
     """
 
     model: nn.Module
@@ -101,6 +104,7 @@ class Training:
     updates_an_epoch: int = 1
     start_kept: str = "float32"
     world: World | None = None
+    sides: Sequence[tuple[nn.Module, Task]] = ()
 
     @cached_property
     def start(self) -> Start:

@@ -19,7 +19,8 @@ from tunesmith.core import anatomy
 from tunesmith.core import rows as split
 from tunesmith.core.column import Row
 from tunesmith.core.files import writing
-from tunesmith.core.part import Predictions, Task
+from tunesmith.core.finished import Predictions
+from tunesmith.core.part import Task
 from tunesmith.core.rows import Rows
 from tunesmith.core.step import Step
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tunesmith.core import part
 from tunesmith.core.column import Row
+from tunesmith.core.finished import Finished
 from tunesmith.core.panel import Cell, Figure, Panel, Result, Table
 from tunesmith.core.rows import each
 from tunesmith.core.seeding import seed_of
@@ -28,7 +29,7 @@ class Task(part.Suite):
     intervals.
     """
 
-    def measure(self, finished: part.Finished) -> Result:
+    def measure(self, finished: Finished) -> Result:
         """Figures of every held-out split; panels of the last of them (the test split, where there is one)."""
         result = Result()
         for split in ("validation", "test"):
@@ -39,7 +40,7 @@ class Task(part.Suite):
             result.panels.extend(self._panels(finished, shown))
         return result
 
-    def _figures(self, finished: part.Finished, split: str) -> list[Figure]:
+    def _figures(self, finished: Finished, split: str) -> list[Figure]:
         task, rows = finished.task, finished.splits[split]
         truths = task.truths(each(rows))
         subjects = {"model": finished.predict(split).answers}
@@ -58,7 +59,7 @@ class Task(part.Suite):
             ]
         return figures
 
-    def _panels(self, finished: part.Finished, split: str) -> list[Panel]:
+    def _panels(self, finished: Finished, split: str) -> list[Panel]:
         task, rows = finished.task, finished.splits[split]
         predictions = finished.predict(split)
         truths = task.truths(each(rows))

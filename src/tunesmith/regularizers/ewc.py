@@ -43,6 +43,7 @@ class Ewc(Part):
     """A file of rows like the training file's, in the place of earlier stages: general text for a language model."""
 
     _start: Start | None = PrivateAttr(default=None)
+    _model: nn.Module | None = PrivateAttr(default=None)
     _fisher: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
     def check(self, model: nn.Module, world: World) -> None:
@@ -64,7 +65,7 @@ class Ewc(Part):
         if not self.strength:
             return
         assert world is not None
-        self._start = training.start
+        self._start, self._model = training.start, training.model
         named = {name: training.model.get_parameter(name) for name in self._start.weights}
         path = None if world.folder is None else world.folder / FILE
         if path is not None and path.is_file():
@@ -85,10 +86,10 @@ class Ewc(Part):
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty, in this micro-batch's share."""
-        if self._start is None:
+        if self._start is None or self._model is None:
             return None
-        known = self._start.pairs(step.model)
-        device = next(step.model.parameters()).device
+        known = self._start.pairs(self._model)
+        device = next(self._model.parameters()).device
         return step.share * self.strength * penalty((w, w0, self._fisher[name]) for name, w, w0 in known).to(device)
 
     def _steps(self, old: Old, model: nn.Module, limit: int, draw: torch.Generator) -> Iterator[Step]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from pydantic import Field, PrivateAttr
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith.core.part import Part
 from tunesmith.core.start import Start
@@ -35,19 +35,20 @@ class L2Sp(Part):
     """Pull of the head's weights towards zero."""
 
     _start: Start | None = PrivateAttr(default=None)
+    _model: nn.Module | None = PrivateAttr(default=None)
 
     def setup(self, training: Training) -> None:
         """Ask for the start."""
-        self._start = training.start
+        self._start, self._model = training.start, training.model
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty, in this micro-batch's share."""
         if self.strength == 0 and self.head == 0:
             return None
-        assert self._start is not None
-        weights = dict(step.model.named_parameters())
+        assert self._start is not None and self._model is not None
+        weights = dict(self._model.named_parameters())
         # An empty part (a delta method leaves no weight of the backbone to train) is a zero on the right device.
         device = next(iter(weights.values())).device
-        old = squared_distance((w, w0) for _, w, w0 in self._start.pairs(step.model)).to(device)
+        old = squared_distance((w, w0) for _, w, w0 in self._start.pairs(self._model)).to(device)
         fresh = squared_distance((weights[name], None) for name in self._start.fresh).to(device)
         return step.share * (self.strength * old + self.head * fresh)

@@ -29,7 +29,11 @@ def read_recipe(folder: Path) -> Recipe:
         stages = sorted(str(inner.parent) for inner in folder.glob(f"*/{RECIPE}"))
         hint = f"It holds stages: give one of {', '.join(stages)}." if stages else HINT
         raise RunFolderError(f"The folder {folder} {told}.", hint=hint)
-    recipe = resolve(document.read(path), str(path))
+    read = document.read(path)
+    if "tasks" in read.values:
+        inside = ", ".join(str(folder / str(name)) for name in read.values["tasks"])
+        raise RunFolderError(f"The run {folder} holds several tasks.", hint=f"Give one of {inside}.")
+    recipe = resolve(read, str(path))
     state = read_json(folder / TASK)
     with reading(folder / TASK):
         recipe.task.restore(state)

@@ -27,6 +27,8 @@ from tunesmith.core.step import Batch, Update
 from tunesmith.train.ahead import ahead
 from tunesmith.train.encoded import Encoded, Example
 
+NAMED = 8
+"""How many rows of an update a message names."""
 POOL = 50
 SHARES = 4
 
@@ -100,8 +102,9 @@ class Batches:
                 yield Update(batches, epoch + (number + 1) / len(updates))
             epoch, place = epoch + 1, 0
 
-    def lines(self, numbers: Sequence[int]) -> str:
-        """The rows as a user finds them: the line numbers of their file."""
+    def where(self, update: Update) -> str:
+        """The first rows of an update as a user finds them: the line numbers of their file."""
+        numbers = [row for batch in update.batches for row in batch.rows][:NAMED]
         rows = [row["members"][0] if "members" in row else row for row in take(self.rows, list(numbers))]
         return ", ".join(
             f"line {row['line']}" if "line" in row else f"row {n}" for n, row in zip(numbers, rows, strict=True)

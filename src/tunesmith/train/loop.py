@@ -23,6 +23,7 @@ from tunesmith.train import checkpoint, clip, precision
 from tunesmith.train.batches import Batches
 from tunesmith.train.log import Log
 from tunesmith.train.settings import TrainSettings
+from tunesmith.train.several import SeveralBatches
 
 CHECKPOINT_SECONDS = 600.0
 
@@ -47,7 +48,7 @@ class Outside:
 def train(  # noqa: C901 - one page on purpose
     training: Training,
     parts: Sequence[Part],
-    batches: Batches,
+    batches: Batches | SeveralBatches,
     settings: TrainSettings,
     accelerator: Accelerator,
     outside: Outside,
@@ -97,11 +98,12 @@ def train(  # noqa: C901 - one page on purpose
         update = next(stream)
 
         # 3. Forward, and the losses of every part, each by name, in the update's own normalisation.
-        counts = [task.targets(batch) for batch in update.batches]
+        sides = [training.sides[batch.of] if training.sides else (prepared, task) for batch in update.batches]
+        counts = [one.targets(batch) for (_, one), batch in zip(sides, update.batches, strict=True)]
         targets = max(sum(counts), 1e-12)
         found: list[tuple[str, Tensor]] = []
-        for batch, count in zip(update.batches, counts, strict=True):
-            step = Step(prepared, task, batch.to(accelerator.device), targets, count / targets, outside.unread)
+        for side, batch, count in zip(sides, update.batches, counts, strict=True):
+            step = Step(side[0], side[1], batch.to(accelerator.device), targets, count / targets, outside.unread)
             terms = {part.word(): term for part in parts if (term := part.loss(step)) is not None}
             total = torch.stack([term.float() for term in terms.values()]).sum()
             found += [(name, term.detach().float()) for name, term in terms.items()]
@@ -189,9 +191,8 @@ def _gradients(training: Training) -> list[torch.nn.Parameter]:
 
 
 def _diverged(
-    what: str, training: Training, update: Update, batches: Batches, losses: Mapping[str, float]
+    what: str, training: Training, update: Update, batches: Batches | SeveralBatches, losses: Mapping[str, float]
 ) -> DivergedError:
-    rows = [row for batch in update.batches for row in batch.rows]
     named = ", ".join(f"{name} {value}" for name, value in losses.items())
     rate = training.optimizer.param_groups[0]["lr"]
     bad = [name for name, parameter in training.model.named_parameters() if not parameter.isfinite().all()]
@@ -201,7 +202,7 @@ def _diverged(
         cause = f"weights are no longer numbers ({bad[0]} for one): the learning rate {rate:g} is too high"
     else:
         cause = f"the learning rate {rate:g} is too high, or these rows hold extreme values"
-    where = batches.lines(rows[:8])
+    where = batches.where(update)
     return DivergedError(
         f"The {what} is not a finite number at step {training.step + 1} (loss: {named}). The batch's rows: {where}. "
         f"Likely: {cause}.",

@@ -39,7 +39,8 @@ def build(model: nn.Module, parts: Sequence[Part], settings: TrainSettings, rate
             factors[name] = factors.get(name, 1.0) * factor
     gathered: dict[tuple[float, float], list[str]] = {}
     for name in named:
-        decay = 0.0 if name in plain else settings.weight_decay
+        # What a part brings along is known by its shape alone.
+        decay = 0.0 if name in plain or named[name].dim() < 2 else settings.weight_decay
         gathered.setdefault((decay, factors.get(name, 1.0)), []).append(name)
     groups: list[dict[str, Any]] = [
         {"params": [named[name] for name in names], "names": names, "weight_decay": decay, "peak": rate * factor,
