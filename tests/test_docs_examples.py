@@ -124,14 +124,16 @@ def test_recipes_resolve(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for number, block in enumerate(blocks(page, "yaml")):
-        for path in _files(yaml.safe_load(block)["data"]):
+        read = yaml.safe_load(block)
+        given = [one["data"] for one in read.get("tasks", {"": read}).values()]
+        for path in (path for data_ in given for path in _files(data_)):
             if not Path(path).exists():
                 _write_rows(tmp_path / path)
         (tmp_path / f"{number}.yaml").write_text(block, encoding="utf-8")
-        for stage in stages.read(tmp_path / f"{number}.yaml"):
+        for one in (one for stage in stages.read(tmp_path / f"{number}.yaml") for one in stages.recipes_of(stage)):
             # Of a file of ours the page's columns are there.
-            if stage.data.train.startswith("examples/"):
-                data.load(stage.data, stage.task.columns())
+            if one.data.train.startswith("examples/"):
+                data.load(one.data, one.task.columns())
 
 
 @named([page for page in PAGES if blocks(page, "python")])

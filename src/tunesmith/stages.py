@@ -56,7 +56,7 @@ def start(stages: Sequence[Stage], out: str | Path | None = None, watch: Watcher
     """Run the stages one after another in a new folder; returns the last one's run, or an unfinished one."""
     if len(stages) == 1:
         return _start(stages[0], out, watch)
-    folder = runs.new_folder(_tasks(stages[-1])[0], out)
+    folder = runs.new_folder(recipes_of(stages[-1])[0], out)
     stages = [_placed(stage) for stage in stages]
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / STAGES, yaml.safe_dump({"stages": [stage.values() for stage in stages]}, sort_keys=False))
@@ -91,7 +91,7 @@ def _go_on(folder: Path, stages: Sequence[Stage], watch: Watcher | None) -> Run:
             places.append(inner)
             continual.after(folder, places)
         last = places[-1]
-        model = last / MODEL if number == len(stages) else _plain(last, _tasks(stage)[-1])
+        model = last / MODEL if number == len(stages) else _plain(last, recipes_of(stage)[-1])
     continual.report(folder)
     return done
 
@@ -101,7 +101,8 @@ def word(stage: Stage) -> str:
     return "-".join(stage.tasks) if isinstance(stage, Joint) else stage.task.word()
 
 
-def _tasks(stage: Stage) -> list[Recipe]:
+def recipes_of(stage: Stage) -> list[Recipe]:
+    """The recipe of a stage, or of each of its tasks."""
     return list(stage.tasks.values()) if isinstance(stage, Joint) else [stage]
 
 
@@ -116,7 +117,7 @@ def _placed(stage: Stage) -> Stage:
 
 def _on(stage: Stage, model: Path) -> Stage:
     """The stage on the model of another."""
-    kept = {key: value for key, value in _tasks(stage)[0].model.model_dump().items() if key in KEPT}
+    kept = {key: value for key, value in recipes_of(stage)[0].model.model_dump().items() if key in KEPT}
     settings = ModelSettings(name=str(model.resolve()), **kept)
     return stage.on(settings) if isinstance(stage, Joint) else replace(stage, model=settings)
 
@@ -182,7 +183,7 @@ def _stage(read: Document, number: int, where: str) -> Stage:
     if joint.KEY in own:
         both = {key: value for key, value in both.items() if key not in joint.OWN}
     stage = _read(Document(both, above | inside), where)
-    method = _tasks(stage)[0].method
+    method = recipes_of(stage)[0].method
     last = number == len(read.values["stages"]) - 1
     if method.cannot_merge and not last:
         raise RecipeError(
