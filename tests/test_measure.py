@@ -13,6 +13,7 @@ from tunesmith import measure
 from tunesmith.core.errors import DataError, RecipeError, RunFolderError
 from tunesmith.core.files import read_json
 from tunesmith.core.notes import listening
+from tunesmith.evaluate.task import Task
 
 
 def figures(measured: dict[str, Any], split: str = "test") -> list[dict[str, Any]]:
@@ -70,3 +71,15 @@ def test_lines_of_a_file_come_in_the_order_asked_for(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"n": n, "text": "\u2028"}, ensure_ascii=False) for n in range(5)))
     assert [line["n"] for line in measure._lines(path, [3, 0, 3])] == [3, 0, 3]
     assert measure._lines(path, []) == []
+
+
+def test_a_suite_that_fails_is_told_and_the_others_run(full_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Task, finished: Any) -> Any:
+        raise ValueError("no such thing")
+
+    data = full_run / "predictions" / "test.jsonl"
+    monkeypatch.setattr(Task, "measure", broken)
+    with listening() as notes:
+        found = measure.again(full_run, data, ["task"])
+    assert found["suites"]["task"] == {"figures": [], "panels": [], "failed": "ValueError: no such thing"}
+    assert "The suite 'task' failed: ValueError: no such thing" in notes

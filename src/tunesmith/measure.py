@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
+from transformers import PreTrainedModel
 
 from tunesmith import prepare
 from tunesmith.core import registry
 from tunesmith.core.column import Row
-from tunesmith.core.errors import RunFolderError
+from tunesmith.core.errors import RunFolderError, UserError
 from tunesmith.core.files import read_json
 from tunesmith.core.finished import Finished, Predictions
-from tunesmith.core.notes import note
-from tunesmith.core.part import Suite
+from tunesmith.core.notes import note, warn
+from tunesmith.core.panel import Result
+from tunesmith.core.part import Reader, Suite, Task
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
@@ -24,28 +30,83 @@ from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.serve import session
 from tunesmith.train import faster
+from tunesmith.train.speed import SpeedSettings
 
 EVALUATION = "evaluation.json"
+MANY = 200
+"""Rows from which on it pays to make the shortcuts ready."""
 
 
-def suites(recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path) -> dict[str, Any]:
-    """What every suite of the recipe finds on the held-out splits, as JSON values.
+@dataclass(frozen=True)
+class Answers:
+    """A model that is asked with every shortcut that its recipe allows (`core.finished.Asked`)."""
+
+    predictor: Predictor
+    speed: SpeedSettings
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model, with the task's head."""
+        return self.predictor.model
+
+    @property
+    def tokenizer(self) -> Reader:
+        """What turns its rows into numbers."""
+        return self.predictor.tokenizer
+
+    @property
+    def task(self) -> Task:
+        """The task of its head."""
+        return self.predictor.task
+
+    @property
+    def limit(self) -> int:
+        """The most tokens that it reads."""
+        return self.predictor.limit
+
+    def predict(self, rows: Rows, out: Path | None = None) -> Predictions:
+        """Its answers to rows; their lines go to the file `out`."""
+        with self._quickly(rows):
+            return self.predictor.predict(rows, out=out)
+
+    def scores(self, rows: Rows) -> np.ndarray | None:
+        """Its scores of classes, [rows, classes]; None where the task has none."""
+        with self._quickly(rows):
+            return self.predictor.scores(rows)
+
+    def features(self, rows: Rows, *, layers: bool = False) -> np.ndarray:
+        """What its backbone makes of rows: [rows, hidden], or of every layer [rows, 1 + blocks, hidden]."""
+        # Without the shortcuts: they leave out tokens that the head does not read.
+        return self.predictor.features(rows, layers=layers)
+
+    def _quickly(self, rows: Rows) -> AbstractContextManager[object]:
+        # Few rows are answered before the shortcuts are ready.
+        return faster.answering(self.model, self.speed) if len(rows) > MANY else nullcontext()
+
+
+def suites(
+    recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, train: Rows | None = None
+) -> dict[str, Any]:
+    """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason.
 
     Predictions go to `predictions`, a file a split. The untrained model, a baseline, is the recipe's backbone loaded
-    anew.
+    anew. train: the training rows, where they are at hand.
     """
-    predictor = _predictor(backbone, recipe)
-    with faster.answering(backbone.model, recipe.speed):
-        found = {name: predictor.predict(rows, out=predictions / f"{name}.jsonl") for name, rows in splits.items()}
+    now = Answers(_predictor(backbone, recipe), recipe.speed)
+    found = {name: now.predict(rows, predictions / f"{name}.jsonl") for name, rows in splits.items()}
     for name, predictions_of in found.items():
         if predictions_of.cut:
             note(f"{predictions_of.cut:,} of {len(splits[name]):,} {name} rows are longer than the limit and were cut.")
-    fresh = _predictor(prepare.load_backbone(recipe), recipe)
-    fresh.model.to(backbone.model.device)  # type: ignore[arg-type]
 
+    @cache
+    def before() -> Answers:
+        fresh = prepare.load_backbone(recipe)
+        fresh.model.to(backbone.model.device)  # type: ignore[arg-type]
+        return Answers(_predictor(fresh, recipe), recipe.speed)
+
+    @cache
     def untrained(name: str) -> Predictions:
-        with faster.answering(fresh.model, recipe.speed):
-            return fresh.predict(splits[name])
+        return before().predict(splits[name])
 
     finished = Finished(
         task=recipe.task,
@@ -54,8 +115,23 @@ def suites(recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predi
         untrained=untrained,
         lines=lambda name, places: _lines(predictions / f"{name}.jsonl", places),
         seed=recipe.train.seed,
+        train=lambda: train,
+        now=now,
+        before=before,
+        read=lambda path: read(path, recipe.task.columns()).rows,
+        folder=predictions.parent,
     )
-    return {suite.word(): suite.measure(finished).as_json() for suite in recipe.suites}
+    return {suite.word(): _measured(suite, finished).as_json() for suite in recipe.suites}
+
+
+def _measured(suite: Suite, finished: Finished) -> Result:
+    """What a suite finds. One that fails takes nothing else along: its reason is said, and stands in its place."""
+    try:
+        return suite.measure(finished)
+    except (UserError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        warn(f"The suite '{suite.word()}' failed: {reason}")
+        return Result(failed=reason)
 
 
 def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, Any]:

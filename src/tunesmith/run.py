@@ -202,7 +202,7 @@ def evaluate(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits:
         "title": recipe.title,
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
-        "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS),
+        "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS, splits.train),
         "cost": account.cost(folder, prepared),
         "artifact": read_json(folder / PROOF),
     }

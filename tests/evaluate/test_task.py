@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from tests.evaluate import suites
 from tunesmith.core.finished import Finished, Predictions
 from tunesmith.core.panel import Result, Table
 from tunesmith.evaluate.task import SHOWN_MISTAKES, Task
@@ -55,6 +56,7 @@ def measured(
             untrained=of(untrained),
             lines=lambda split, places: [{**rows[n], **shown(n)} for n in places],
             seed=0,
+            **suites.UNASKED,
         )
     )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from tunesmith.core.column import Row
 from tunesmith.core.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
-    from tunesmith.core.part import Task
+    from tunesmith.core.part import Reader, Task
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,47 @@ class Predictions:
     cut: int = 0
 
 
+class Asked(Protocol):
+    """A model that can be asked (`evaluate.predict.Predictor`)."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, with the task's head."""
+
+    @property
+    def tokenizer(self) -> Reader:
+        """What turns its rows into numbers."""
+
+    @property
+    def task(self) -> Task:
+        """The task of its head."""
+
+    @property
+    def limit(self) -> int:
+        """The most tokens that it reads."""
+
+    def predict(self, rows: Rows) -> Predictions:
+        """Its answers to rows."""
+
+    def scores(self, rows: Rows) -> np.ndarray | None:
+        """Its scores of classes before any softmax, [rows, classes], float32; None where the task has none."""
+
+    def features(self, rows: Rows, *, layers: bool = False) -> np.ndarray:
+        """What its backbone makes of rows: the mean of the last states over the tokens, [rows, hidden], float32; with
+        `layers` those of the embeddings and of every block, [rows, 1 + blocks, hidden].
+        """
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished model as a suite sees it.
 
-    predict, untrained: answers of the model, and of the same model before training, on a split by its name.
-    lines: lines of the predictions file of a split, by their places.
+    splits: the held-out rows by the name of their split, each row as the task reads it. predict, untrained: answers of
+    the model, and of the same model before training, on a split by its name; known or computed once. lines: lines of
+    the predictions file of a split, by their places. train: the training rows, read when they are first asked for;
+    None where the run's files are not at hand. now: the model. before: the model before its training, with a fresh
+    head, loaded when it is first asked for. read: the rows of a labelled file, by the task's columns. folder: of the
+    run; None where there is none.
     """
 
     task: Task
@@ -41,3 +78,12 @@ class Finished:
     untrained: Callable[[str], Predictions]
     lines: Callable[[str, Sequence[int]], list[Row]]
     seed: int
+    train: Callable[[], Rows | None]
+    now: Asked
+    before: Callable[[], Asked]
+    read: Callable[[Path], Rows]
+    folder: Path | None = None
+
+    def held_out(self) -> str | None:
+        """The split that judges: test, or validation where there is no test split, or None."""
+        return next((name for name in ("test", "validation") if name in self.splits), None)

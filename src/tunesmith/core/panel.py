@@ -123,14 +123,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """What one suite found."""
+    """What one suite found. failed: why it found nothing; empty where it did."""
 
     figures: list[Figure] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
+    failed: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values."""
         return {
             "figures": [asdict(figure) for figure in self.figures],
             "panels": [{"panel": panel.kind, **asdict(panel)} for panel in self.panels],
+            **({"failed": self.failed} if self.failed else {}),
         }

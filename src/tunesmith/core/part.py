@@ -176,6 +176,12 @@ class Task(Part):
         """
         raise NotImplementedError
 
+    def scores(self, step: Step) -> Tensor | None:
+        """The model's scores of classes before any softmax [batch, classes]; None where an answer is no single class of
+        the model's.
+        """
+        return None
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The right answers of rows, in the form of `decode`'s."""
         raise NotImplementedError

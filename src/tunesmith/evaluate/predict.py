@@ -22,7 +22,8 @@ from tunesmith.core.files import writing
 from tunesmith.core.finished import Predictions
 from tunesmith.core.part import Task
 from tunesmith.core.rows import Rows
-from tunesmith.core.step import Step
+from tunesmith.core.step import Batch, Step
+from tunesmith.evaluate import features
 
 BATCH = 64
 TOKENS = 4096
@@ -101,14 +102,10 @@ class Predictor:
         device = anatomy.device_of(self.model)
         with self._autocast(device):
             examples = self.task.ahead(self.model, examples, self.tokenizer)
-        sizes = np.array([self.task.size(example) for example in examples])
         answers: list[Any] = [None] * len(examples)
         shown: list[dict[str, Any]] = [{} for _ in examples]
         loss = targets = 0.0
-        words = anatomy.output_layer(self.model)
-        most = POSITIONS if words is None else min(POSITIONS, SCORES // len(cast(Tensor, words.weight)))
-        for places in portions(sizes, most):
-            batch = self.task.collate([examples[place] for place in places], self.tokenizer).to(device)
+        for places, batch in self._batches(examples):
             with self._autocast(device):
                 step = Step(self.model, self.task, batch)
                 found, lines = self.task.decode(step, self.tokenizer)
@@ -118,6 +115,50 @@ class Predictor:
             for place, answer, line in zip(places, found, lines, strict=True):
                 answers[place], shown[place] = answer, line
         return _stacked(answers), shown, loss, targets
+
+    def scores(self, rows: Rows) -> np.ndarray | None:
+        """The model's scores of classes before any softmax, [rows, classes], float32; None where the task has none."""
+
+        def of(batch: Batch) -> Tensor | None:
+            return self.task.scores(Step(self.model, self.task, batch))
+
+        return self._gathered(rows, of)
+
+    def features(self, rows: Rows, *, layers: bool = False) -> np.ndarray:
+        """What the backbone makes of rows: the mean of the last states over the tokens, [rows, hidden], float32; with
+        `layers` those of the embeddings and of every block, [rows, 1 + blocks, hidden].
+        """
+        found = self._gathered(rows, lambda batch: features.of_batch(self.model, batch, layers=layers))
+        assert found is not None
+        return found
+
+    @torch.inference_mode()
+    def _gathered(self, rows: Rows, of: Callable[[Batch], Tensor | None]) -> np.ndarray | None:
+        """What `of` makes of every row, in order, in float32."""
+        training, device = self.model.training, anatomy.device_of(self.model)
+        self.model.eval()
+        gathered = []
+        for _, examples in self._encoded(rows):
+            found: list[Any] = [None] * len(examples)
+            for places, batch in self._batches(examples):
+                with self._autocast(device):
+                    made = of(batch)
+                if made is None:
+                    return None
+                for place, one in zip(places, made.float().cpu().numpy(), strict=True):
+                    found[place] = one
+            gathered.append(np.stack(found))
+        self.model.train(training)
+        return np.concatenate(gathered)
+
+    def _batches(self, examples: Examples) -> Iterator[tuple[list[int], Batch]]:
+        """Places and batches of examples of like size, in bounded memory."""
+        sizes = np.array([self.task.size(example) for example in examples])
+        words = anatomy.output_layer(self.model)
+        most = POSITIONS if words is None else min(POSITIONS, SCORES // len(cast(Tensor, words.weight)))
+        device = anatomy.device_of(self.model)
+        for places in portions(sizes, most):
+            yield places, self.task.collate([examples[place] for place in places], self.tokenizer).to(device)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         dtype = torch.float16 if self.precision == "float16" else torch.bfloat16

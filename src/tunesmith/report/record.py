@@ -117,7 +117,11 @@ def _evaluation(path: Path) -> Evaluation | None:
         return None
     try:
         suites = {
-            name: Result([Figure(**figure) for figure in suite["figures"]], _panels(suite["panels"], path))
+            name: Result(
+                [Figure(**figure) for figure in suite["figures"]],
+                _panels(suite["panels"], path),
+                suite.get("failed", ""),
+            )
             for name, suite in value.pop("suites", {}).items()
         }
         known = {name: value[name] for name in Evaluation.__dataclass_fields__ if name in value}

@@ -129,6 +129,8 @@ def _artifact(artifact: Mapping[str, Any]) -> Markup:
 def _suite(name: str, suite: Result, compared: bool) -> Markup:
     figures = [] if compared or not suite.figures else [figure_table(suite.figures)]
     cards = [*figures, *map(panel, suite.panels)]
+    if suite.failed:
+        cards = [tag("p", f"This could not be measured: {suite.failed}", class_="absent", dir="auto")]
     body = grid(cards) if cards else tag("p", "Its figures are in the comparison above.", class_="absent")
     return tag("section", tag("h3", title(name), dir="auto"), body)
 

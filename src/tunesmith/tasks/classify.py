@@ -146,6 +146,10 @@ class Classify(Task):
         answers = scores >= self.threshold if self.several else scores.argmax(axis=-1)
         return answers, [self._shown(answer, score) for answer, score in zip(answers, scores, strict=True)]
 
+    def scores(self, step: Step) -> Tensor | None:
+        """The logits [batch, classes]; with several classes none, as each is a question of its own."""
+        return None if self.several else self._logits(step)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """Numbers of the rows' classes [rows], or truth values [rows, classes]; an unknown class raises DataError."""
         number = {name: position for position, name in enumerate(self._classes)}

@@ -176,6 +176,11 @@ class ClassifyImage(Task):
         ]
         return answers, lines
 
+    def scores(self, step: Step) -> Tensor:
+        """The logits [batch, classes]."""
+        logits: Tensor = step.outputs.logits
+        return logits
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """Numbers of the rows' classes [rows]; an unknown class raises DataError."""
         number = {name: position for position, name in enumerate(self._classes)}
