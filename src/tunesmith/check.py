@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import psutil
 
-from tunesmith import examples, prepare
+from tunesmith import earlier, examples, prepare
 from tunesmith.core import surgery
-from tunesmith.core.notes import silent
+from tunesmith.core.notes import note, silent
 from tunesmith.core.panel import Panel, Result
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
 from tunesmith.estimate import estimate
 from tunesmith.recipe import Recipe
-from tunesmith.report.wording import duration, size
+from tunesmith.report.wording import duration, listing, size
+from tunesmith.stages import Stages
 
 READING = 1.0
 """Seconds of a first reading of the rows from which on it is told apart from later ones."""
@@ -46,14 +46,20 @@ def process_began() -> float:
     return psutil.Process().create_time()
 
 
-def check_all(stages: Sequence[Recipe], began: float | None = None) -> Checked:
-    """Look at every stage of a recipe, each as if it started from the recipe's own backbone.
+def check_all(stages: Stages, began: float | None = None) -> Checked:
+    """Look at every stage of a recipe, each as if it started from the recipe's own backbone, without what looks back at
+    earlier stages.
 
     began: when the command was given, as `time.time` tells it; now, where not given.
     """
-    found = [check(stage, None if number else began) for number, stage in enumerate(stages)]
-    if len(found) == 1:
+    first, *later = stages
+    found = [check(first, began)]
+    if not later:
         return found[0]
+    for number, stage in enumerate(later, 2):
+        if without := earlier.looked_back(stage):
+            note(f"Stage {number}: {listing(without)} look back at earlier stages, and are left out of its estimate.")
+        found.append(check(earlier.beginning(stage, first.model)))
     names = [f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
     panels = [
         replace(panel, title=f"{name}: {panel.title}")
@@ -61,8 +67,9 @@ def check_all(stages: Sequence[Recipe], began: float | None = None) -> Checked:
         for panel in one.panels
     ]
     facts = {f"{name} {key}": value for name, one in zip(names, found, strict=True) for key, value in one.facts.items()}
+    trained = [*found, *found[1:]] if stages.alone else found
     whole = {
-        "estimated_seconds": sum(one.facts["estimated_seconds"] for one in found),
+        "estimated_seconds": sum(one.facts["estimated_seconds"] for one in trained),
         "estimated_peak_memory_bytes": max(one.facts["estimated_peak_memory_bytes"] for one in found),
     }
     return Checked(panels, {**facts, **whole})

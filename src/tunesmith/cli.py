@@ -25,7 +25,7 @@ from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
-    from tunesmith import catalogue, progress, stages
+    from tunesmith import catalogue, continual, progress, sequence, stages
     from tunesmith import check as checks
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
@@ -40,6 +40,7 @@ else:
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
     checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
+    continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
     rates = Lazy("tunesmith.find_rate", lean)
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
@@ -258,10 +259,14 @@ def _ended(run: runs.Run, as_json: bool) -> None:
     if not run.finished:
         messages.print(f"The run is saved. Go on with: tunesmith resume {run.folder}", highlight=False)
         raise typer.Exit(130)
+    known = continual.read(run.sequence) if run.sequence is not None else None
     if as_json:
-        _print_json({"run": str(run.folder), **run.evaluation})
-    else:
+        _print_json({"run": str(run.folder), **run.evaluation, **({} if known is None else {"sequence": known})})
+    elif known is None:
         printed.show([terminal.summary(run.folder)])
+    else:
+        shown = [*printed.panels(sequence.tables(known["stages"])), f"{sequence.verdict(known['stages'])}\n"]
+        printed.show([*shown, terminal.summary(run.folder, run.sequence)])
 
 
 def _result(values: dict[str, Any], told: str, as_json: bool) -> None:
