@@ -101,7 +101,7 @@ def recipe(folder: Path, variant: Variant, seed: int, epochs: float, model: str)
 def one(given: argparse.Namespace, name: str, seed: int) -> Found:
     """One sequence, in this process."""
     import tunesmith
-    from tunesmith import continual
+    from tunesmith import continual, sequence
     from tunesmith.evaluate import stats
 
     stats.RESAMPLES = 4  # intervals over rows are not shown: the seeds are
@@ -113,7 +113,7 @@ def one(given: argparse.Namespace, name: str, seed: int) -> Found:
         costs = [json.loads(path.read_text())["cost"] for path in (Path(folder) / "run").glob("*/evaluation.json")]
     newest = list(known)[-1]
     return {
-        **continual.summary(known),
+        **sequence.summary(known),
         "newest": known[newest]["row"][newest],
         "seconds": sum(cost["seconds"] for cost in costs),
         "peak": max(cost["peak_memory_bytes"] for cost in costs),

@@ -15,6 +15,7 @@ from tunesmith import check, examples
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.panel import Marked, Table
 from tunesmith.recipe import from_values
+from tunesmith.stages import Stages
 
 
 def checked(folder: Path, **values: Any) -> check.Checked:
@@ -98,7 +99,7 @@ def test_stages_are_added_up(tmp_path: Path) -> None:
     rows = str(toy.write_csv(tmp_path / "rows.csv"))
     stage = {"data": {"train": rows, "validation": 0.2, "test": None}, "train": {"device": "cpu", "steps": 2}}
     recipes = [from_values({"model": "builtin:tiny-bert", "task": task, **stage}) for task in ("fill", "classify")]
-    found = check.check_all(recipes)
+    found = check.check_all(Stages(recipes))
     one, two = (found.facts[f"{name} estimated_seconds"] for name in ("1-fill", "2-classify"))
     assert found.facts["estimated_seconds"] == pytest.approx(one + two)
     assert found.facts["estimated_peak_memory_bytes"] == found.facts["2-classify estimated_peak_memory_bytes"]

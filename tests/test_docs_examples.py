@@ -130,7 +130,7 @@ def test_recipes_resolve(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             if not Path(path).exists():
                 _write_rows(tmp_path / path)
         (tmp_path / f"{number}.yaml").write_text(block, encoding="utf-8")
-        for one in (one for stage in stages.read(tmp_path / f"{number}.yaml") for one in stages.recipes_of(stage)):
+        for one in stages.read(tmp_path / f"{number}.yaml"):
             # Of a file of ours the page's columns are there.
             if one.data.train.startswith("examples/"):
                 data.load(one.data, one.task.columns())

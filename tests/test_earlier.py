@@ -10,6 +10,7 @@ import torch
 from tests import toy
 from tunesmith import earlier
 from tunesmith.core import anatomy
+from tunesmith.recipe import from_values
 from tunesmith.serve import session
 from tunesmith.serve.folder import MODEL, read_finished
 
@@ -40,3 +41,16 @@ def test_a_head_gives_its_body_gradients_and_stays(tmp_path: Path) -> None:
     made(**batch.inputs).logits.sum().backward()
     assert toyed.training.model.bert.pooler.dense.weight.grad is not None
     assert made.classifier.weight.grad is None
+
+
+def test_a_later_stage_keeps_how_its_model_is_loaded() -> None:
+    given = {"data": "rows.csv", "task": "classify", "regularizers": ["replay", {"name": "ewc", "data": "a.csv"}]}
+    stage = from_values({**given, "model": {"name": "builtin:minilm", "dtype": "bfloat16", "start": "disk"}})
+    after = earlier.following(stage, "runs/x/1-fill/model").model
+    assert (after.name, after.dtype, after.start) == ("runs/x/1-fill/model", "bfloat16", "disk")
+    first = from_values({**given, "model": {"family": "bert", "hidden": 16}}).model.with_tokenizer("{}")
+    before = earlier.beginning(stage, first)
+    assert (before.model.family, before.model.hidden, before.model.dtype) == ("bert", 16, "bfloat16")
+    assert before.model.tokenizer == "{}"
+    # What has a file of its own needs no earlier stage.
+    assert [part.word() for part in before.regularizers] == ["ewc"] and earlier.looked_back(stage) == ["replay"]

@@ -17,7 +17,7 @@ TASKS = {
 
 
 def read(**values: Any) -> Joint:
-    (found,) = stages.read({"model": "builtin:tiny-bert", "tasks": TASKS, **values})
+    found = stages.read({"model": "builtin:tiny-bert", "tasks": TASKS, **values})
     assert isinstance(found, Joint)
     return found
 
@@ -29,7 +29,7 @@ def test_tasks_have_their_own_data_and_share_the_rest() -> None:
     assert (kind.task.word(), size.task.word(), size.data.train) == ("classify", "regress", "b.csv")
     assert kind.method is size.method and kind.objective is size.objective
     assert kind.objective.word() == "multi_task" and kind.train == size.train
-    assert stages.read(found.values()) == [found]
+    assert stages.read(found.values()) == found
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ def test_tasks_have_their_own_data_and_share_the_rest() -> None:
         ({"tasks": {**TASKS, "model": TASKS["kind"]}}, "'model' is the name of a folder"),
         ({"task": "classify"}, "task: is given beside tasks"),
         ({"tasks": {**TASKS, "kind": {**TASKS["kind"], "method": "lora"}}}, "tasks.kind.method: is unknown"),
+        ({"stages": [{}, {}]}, "a stage has one task"),
         ({"objective": "supervised"}, "several tasks train by 'multi_task'"),
         ({"model": {"family": "bert"}}, "made from nothing"),
         ({"train": {"epochs": -1}}, r"(?s)Task 'kind': .*train.epochs"),

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import psutil
 
-from tunesmith import examples, prepare
+from tunesmith import earlier, examples, prepare
 from tunesmith.core import surgery
-from tunesmith.core.notes import silent
+from tunesmith.core.notes import note, silent
 from tunesmith.core.panel import Panel, Result
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
 from tunesmith.estimate import estimate
 from tunesmith.joint import Joint
 from tunesmith.recipe import Recipe
-from tunesmith.report.wording import duration, size
-from tunesmith.stages import Stage, word
+from tunesmith.report.wording import duration, listing, size
+from tunesmith.stages import Stages
 
 READING = 1.0
 """Seconds of a first reading of the rows from which on it is told apart from later ones."""
@@ -48,36 +48,36 @@ def process_began() -> float:
     return psutil.Process().create_time()
 
 
-def check_all(stages: Sequence[Stage], began: float | None = None) -> Checked:
-    """Look at every stage of a recipe, each as if it started from the recipe's own backbone.
+def check_all(stages: Stages | Joint, began: float | None = None) -> Checked:
+    """Look at every stage of a recipe, each as if it started from the recipe's own backbone, without what looks back at
+    earlier stages; or at every one of several tasks, each as if it trained alone.
 
     began: when the command was given, as `time.time` tells it; now, where not given.
     """
-    every = alone(stages)
-    found = [check(stage, None if number else began) for number, stage in enumerate(every.values())]
-    if len(found) == 1:
+    if isinstance(stages, Joint):
+        every = {name: check(one, None if place else began) for place, (name, one) in enumerate(stages.tasks.items())}
+        return _together(every, every.values())
+    first, *later = stages
+    found = [check(first, began)]
+    if not later:
         return found[0]
-    names = list(every)
-    panels = [
-        replace(panel, title=f"{name}: {panel.title}")
-        for name, one in zip(names, found, strict=True)
-        for panel in one.panels
-    ]
-    facts = {f"{name} {key}": value for name, one in zip(names, found, strict=True) for key, value in one.facts.items()}
+    for number, stage in enumerate(later, 2):
+        if without := earlier.looked_back(stage):
+            note(f"Stage {number}: {listing(without)} look back at earlier stages, and are left out of its estimate.")
+        found.append(check(earlier.beginning(stage, first.model)))
+    names = [f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
+    return _together(dict(zip(names, found, strict=True)), [*found, *found[1:]] if stages.alone else found)
+
+
+def _together(found: Mapping[str, Checked], trained: Iterable[Checked]) -> Checked:
+    """Several trainings by name as one; `trained` are those whose seconds add up."""
+    panels = [replace(panel, title=f"{name}: {panel.title}") for name, one in found.items() for panel in one.panels]
+    facts = {f"{name} {key}": value for name, one in found.items() for key, value in one.facts.items()}
     whole = {
-        "estimated_seconds": sum(one.facts["estimated_seconds"] for one in found),
-        "estimated_peak_memory_bytes": max(one.facts["estimated_peak_memory_bytes"] for one in found),
+        "estimated_seconds": sum(one.facts["estimated_seconds"] for one in trained),
+        "estimated_peak_memory_bytes": max(one.facts["estimated_peak_memory_bytes"] for one in found.values()),
     }
     return Checked(panels, {**facts, **whole})
-
-
-def alone(stages: Sequence[Stage]) -> dict[str, Recipe]:
-    """Every task of every stage by a name, as if it trained alone."""
-    found: dict[str, Recipe] = {}
-    for number, stage in enumerate(stages, 1):
-        tasks = stage.tasks if isinstance(stage, Joint) else {word(stage): stage}
-        found |= {f"{number}-{name}": recipe for name, recipe in tasks.items()}
-    return found
 
 
 def check(recipe: Recipe, began: float | None = None) -> Checked:

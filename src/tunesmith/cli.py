@@ -25,7 +25,7 @@ from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
-    from tunesmith import catalogue, progress, stages
+    from tunesmith import catalogue, continual, progress, sequence, stages
     from tunesmith import check as checks
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
@@ -40,6 +40,7 @@ else:
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
     checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
+    continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
     rates = Lazy("tunesmith.find_rate", lean)
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
@@ -116,7 +117,8 @@ def find_rate(
     to_page: Annotated[Path | None, typer.Option("--page", help="Write the curve as a page here.")] = None,
 ) -> None:  # fmt: skip
     """Train on a copy with a rate that grows, and name a learning rate with its reason."""
-    first, *later = stages.read(source, _overrides(model, None, set_))
+    given = stages.read(source, _overrides(model, None, set_))
+    first, *later = given if isinstance(given, stages.Stages) else [given]
     if later:
         messages.print("The rate is that of the first stage: later ones start from what it made.")
     found = rates.find_rate(first, updates)
@@ -258,10 +260,14 @@ def _ended(run: runs.Run, as_json: bool) -> None:
     if not run.finished:
         messages.print(f"The run is saved. Go on with: tunesmith resume {run.folder}", highlight=False)
         raise typer.Exit(130)
+    known = continual.read(run.sequence) if run.sequence is not None else None
     if as_json:
-        _print_json({"run": str(run.folder), **run.evaluation})
-    else:
+        _print_json({"run": str(run.folder), **run.evaluation, **({} if known is None else {"sequence": known})})
+    elif known is None:
         printed.show([terminal.summary(run.folder)])
+    else:
+        shown = [*printed.panels(sequence.tables(known["stages"])), f"{sequence.verdict(known['stages'])}\n"]
+        printed.show([*shown, terminal.summary(run.folder, run.sequence)])
 
 
 def _result(values: dict[str, Any], told: str, as_json: bool) -> None:

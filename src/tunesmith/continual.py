@@ -1,137 +1,170 @@
 """What later stages did to the tasks of earlier ones: after every stage all earlier test splits are answered again.
 
-`continual.json` in the folder of the stages holds the matrix, row by row, so that a resumed sequence goes on with it;
-`report.html` beside it shows the matrix and what follows from it (`evaluate/forgetting.py`).
+`continual.json` in the folder of the stages holds, of every stage,
+
+    row          the metric of its task and of all earlier ones, on their test splits, by the names of their stages
+    before       that of its task with the model that the stage started from, under the head it started with
+    untrained    the same with the model that the first stage started from
+    alone        the same after a training of the task by itself, where the recipe asks for it
+    unmeasured   what of all this is not there, and why
+
+and figures of the whole (`summary`). It grows stage by stage, so that a resumed sequence goes on with it; `report.html`
+beside it shows it (`sequence.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tunesmith import earlier
+from tunesmith import earlier, prepare, sequence
+from tunesmith.account import ENVIRONMENT
 from tunesmith.core import anatomy
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.files import read_json, write_json
 from tunesmith.core.notes import note, silent
-from tunesmith.core.panel import Heatmap, Panel, Table
-from tunesmith.core.rows import each
+from tunesmith.core.rows import Rows, each
 from tunesmith.data.load import load as load_data
-from tunesmith.evaluate import forgetting
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.measure import EVALUATION
+from tunesmith.models.load import Backbone
+from tunesmith.recipe import Recipe
 from tunesmith.report import page
+from tunesmith.report.wording import number
 from tunesmith.serve import session
-from tunesmith.serve.folder import MODEL, read_finished
+from tunesmith.serve.folder import MODEL, read_finished, read_recipe
 from tunesmith.train import faster
 
 FILE = "continual.json"
 SPLIT = "test"
+Known = dict[str, Any]
+
+
+def read(folder: Path) -> Known:
+    """What is known of the stages in a folder, in their order."""
+    found: Known = read_json(folder / FILE) if (folder / FILE).is_file() else {"stages": {}}
+    return found
 
 
 def after(folder: Path, places: Sequence[Path]) -> None:
     """Measure every stage in `places` that has a test split with the model of the last of them, and write it down."""
-    known: dict[str, Any] = read_json(folder / FILE) if (folder / FILE).is_file() else {"stages": {}}
-    *earlier_names, last = (place.relative_to(folder).as_posix() for place in places)
-    if last in known["stages"]:
+    known, last = read(folder), places[-1]
+    if last.name in known["stages"]:
         return
-    again = {name: _again(name, place, places[-1]) for name, place in zip(earlier_names, places, strict=False)}
-    row = {name: value for name, value in again.items() if value is not None}
-    own = _figure(places[-1])
-    if own is not None:
-        row[last] = own
-    recipe = read_finished(places[-1])
-    known["stages"][last] = {
+    recipe = read_recipe(last)
+    stage: Known = {
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
-        "row": row,
+        "row": {},
+        "unmeasured": {},
     }
+    for place in places[:-1]:
+        if place.name in known["stages"][place.name]["row"]:
+            _take(stage, stage["row"], place.name, partial(_again, place, last))
+    own = _figure(last)
+    if own is None:
+        stage["unmeasured"][last.name] = _why_not(last, recipe)
+    else:
+        stage["row"][last.name] = own
+        before = partial(_figure, last, recipe.task.untrained)
+        _take(stage, stage, "before", before)
+        _take(stage, stage, "untrained", before if len(places) == 1 else partial(_untrained, last, places[0]))
+    known["stages"][last.name] = stage
+    told = ", ".join(f"{name} {number(value)}" for name, value in stage["row"].items())
+    note(f"After {last.name}: {told or 'no stage has a test split'}.")
+    for name, why in stage["unmeasured"].items():
+        note(f"Not measured after {last.name}: {name}, as {why}")
+    _write(folder, known)
+
+
+def compared(folder: Path, name: str) -> bool:
+    """Whether the task of a stage was measured, and what it came to can be compared."""
+    return name in read(folder)["stages"][name]["row"]
+
+
+def beside(folder: Path, name: str, alone: Path, without: Sequence[str]) -> None:
+    """Write down what a stage's task comes to where it was trained alone, and which regularizers were left out."""
+    known = read(folder)
+    stage = known["stages"][name]
+    _take(stage, stage, sequence.ALONE, partial(_figure, alone))
+    stage["alone_without"] = list(without)
+    _write(folder, known)
+
+
+def _write(folder: Path, known: Known) -> None:
+    known["summary"] = sequence.summary(known["stages"])
     write_json(folder / FILE, known)
-    told = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-    note(f"After {last}: {told or 'no stage has a test split'}.")
+    page.write_panels(folder / page.NAME, "What the stages did to each other", sequence.panels(known["stages"]))
 
 
-def report(folder: Path) -> None:
-    """Write the page of a sequence of stages."""
-    page.write_panels(folder / page.NAME, "What the stages did to each other", panels(read_json(folder / FILE)))
+def _take(stage: Known, into: Known, name: str, find: Callable[[], float | None]) -> None:
+    """Put what `find` gives into a mapping under a name; or why there is nothing into the stage's `unmeasured`."""
+    try:
+        value = find()
+    except (ModelError, RecipeError) as error:
+        value, why = None, error.message
+    else:
+        why = f"the {stage['metric']} is not defined for these answers."
+    if value is not None and math.isfinite(value):
+        into[name] = value
+    else:
+        stage["unmeasured"][name] = why
 
 
-def panels(known: dict[str, Any]) -> list[Panel]:
-    """The matrix of the stages that have a test split, and figures of the sequence."""
-    stages = {name: stage for name, stage in known["stages"].items() if name in stage["row"]}
-    names = list(stages)
-    if not names:
-        return [Table("No stage has a test split", ["stage"], [[name] for name in known["stages"]])]
-    values = [[stage["row"].get(name, math.nan) for name in names] for stage in stages.values()]
-    labels = [f"{name} ({stages[name]['metric']})" for name in names]
-    shown: list[Panel] = [
-        Heatmap(
-            "Test metric of every task after every stage",
-            [f"after {name}" for name in names],
-            labels,
-            values,
-            "task",
-            "model",
-            "A task's column begins with its own stage.",
-        )
-    ]
-    figures = summary(stages)
-    rows: list[list[str | int | float | None]] = [[name, value] for name, value in figures.items()]
-    meaning = (
-        "Average: of all tasks after the last stage. Backward transfer: how a task changed since its own stage, below "
-        "0 if it was forgotten. Forgetting: how far a task is below its best. Each a mean over tasks, in the unit of "
-        "their metrics, with the sign turned where less is better."
-    )
-    return [*shown, Table("The sequence", ["figure", "value"], rows, meaning)]
-
-
-def summary(stages: dict[str, Any]) -> dict[str, float]:
-    """Figures of a sequence: each stage's `row` has the metrics of the stages up to it."""
-    names = list(stages)
-    signs = {name: 1.0 if stages[name]["higher_is_better"] else -1.0 for name in names}
-    matrix = [
-        [signs[name] * stages[last]["row"].get(name, math.nan) for name in names[: place + 1]]
-        for place, last in enumerate(names)
-    ]
-    return {
-        "average": forgetting.average(matrix),
-        "backward transfer": forgetting.backward(matrix),
-        "forgetting": forgetting.forgetting(matrix),
-    }
-
-
-def _again(name: str, place: Path, last: Path) -> float | None:
+def _again(place: Path, last: Path) -> float:
     """The metric of an earlier stage's task on its test split, with its head over the last stage's body."""
     recipe = read_finished(place)
-    with silent():
-        rows = load_data(recipe.data, recipe.task.columns()).test
-    if rows is None:
-        return None
     loaded = session.load(last).backbone
-    old = earlier.of_stage(name, recipe, place / MODEL)
+    old = earlier.of_stage(place.name, recipe, place / MODEL)
     assert old.shell is not None
-    try:
-        model: Any = old.shell(anatomy.backbone(loaded.model))
-    except ModelError as error:
-        note(f"{name} is not measured again: {error.message}")
-        return None
-    predictor = Predictor(
-        model.to(loaded.model.device), old.tokenizer, recipe.task, loaded.limit, recipe.train.precision
-    )
-    with faster.answering(model, recipe.speed):
+    model: Any = old.shell(anatomy.backbone(loaded.model))
+    return _metric(recipe, Backbone(model.to(loaded.model.device), old.tokenizer, loaded.limit, loaded.identity))
+
+
+def _untrained(place: Path, first: Path) -> float:
+    """The metric of a stage's task on its test split, with the model that the first stage started from under the head
+    that this stage would have started with there: the seed's. Random weights follow the stage's own seed, too.
+    """
+    recipe = earlier.beginning(read_recipe(place), read_recipe(first).model)
+    with silent():  # that a head is fresh was said
+        backbone = prepare.load_backbone(recipe)
+    backbone.model.to(recipe.train.device)  # type: ignore[arg-type]
+    return _metric(recipe, backbone)
+
+
+def _metric(recipe: Recipe, backbone: Backbone) -> float:
+    predictor = Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
+    rows = _rows(recipe)
+    with faster.answering(backbone.model, recipe.speed):
         found = predictor.predict(rows)
     return recipe.task.metrics(recipe.task.truths(each(rows)), found.answers)[recipe.task.metric]
 
 
-def _figure(place: Path) -> float | None:
-    """What a stage measured of its own model on its test split, in its task's metric."""
+def _rows(recipe: Recipe) -> Rows:
+    with silent():  # what there is to say of these rows was said when the stage ran
+        rows = load_data(recipe.data, recipe.task.columns()).test
+    assert rows is not None
+    return rows
+
+
+def _figure(place: Path, subject: str = "model") -> float | None:
+    """What a run measured of its own model, or of a baseline, on its test split, in its task's metric."""
     measured = read_json(place / EVALUATION)
     figures = measured["suites"].get("task", {}).get("figures", [])
     found = (
         figure["value"]
         for figure in figures
-        if (figure["name"], figure["split"], figure["subject"]) == (measured["metric"], SPLIT, "model")
+        if (figure["name"], figure["split"], figure["subject"]) == (measured["metric"], SPLIT, subject)
     )
     return next(found, None)
+
+
+def _why_not(place: Path, recipe: Recipe) -> str:
+    if SPLIT not in read_json(place / ENVIRONMENT)["data"]:
+        return "it has no test split."
+    if "task" not in [suite.word() for suite in recipe.suites]:
+        return "its recipe does not measure it: `evaluate` leaves out `task`."
+    return f"the {recipe.task.metric} is not defined for its answers."

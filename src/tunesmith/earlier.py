@@ -1,7 +1,10 @@
-"""What came before a training, as parts see it: a finished stage, or a file of old examples."""
+"""What came before a training, as parts see it: a finished stage, or a file of old examples. And what comes after and
+before in a sequence: a stage's recipe with the model that it starts from.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -13,7 +16,11 @@ from tunesmith.data.load import load as load_data
 from tunesmith.data.read import read
 from tunesmith.models import shell
 from tunesmith.models.load import Backbone, load_reader
+from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe
+
+KEPT = ("dtype", "quantize", "start")
+"""What a later stage may say of its model: which one it is follows from the sequence."""
 
 
 def of_stage(name: str, recipe: Recipe, model: Path) -> Old:
@@ -38,3 +45,22 @@ def of_file(recipe: Recipe, backbone: Backbone, path: str) -> Old:
         return recipe.task.arrange(rows, backbone.tokenizer, backbone.limit)
 
     return Old(path, recipe.task, backbone.tokenizer, find)
+
+
+def following(stage: Recipe, model: str) -> Recipe:
+    """A stage that starts from the model in a folder: the one that the stage before it made."""
+    kept = {key: getattr(stage.model, key) for key in KEPT}
+    return replace(stage, model=ModelSettings(name=model, **kept))
+
+
+def beginning(stage: Recipe, first: ModelSettings) -> Recipe:
+    """A later stage as it would be without those before it: from the model that the first one started from, and
+    without what looks back at earlier stages (`looked_back`).
+    """
+    model = first.model_copy(update={key: getattr(stage.model, key) for key in KEPT})
+    return replace(stage, model=model, regularizers=[part for part in stage.regularizers if not part.looks_back])
+
+
+def looked_back(stage: Recipe) -> list[str]:
+    """The names of the regularizers that look back at earlier stages."""
+    return [part.word() for part in stage.regularizers if part.looks_back]

@@ -16,7 +16,7 @@ from tunesmith.core.part import Part
 from tunesmith.data.settings import DataSettings
 from tunesmith.joint import Joint
 from tunesmith.models.settings import ModelSettings
-from tunesmith.stages import Stage
+from tunesmith.recipe import Recipe
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.speed import SpeedSettings
 
@@ -64,7 +64,8 @@ class Explanation:
 def explain(name: str) -> Explanation:
     """Explain a part, a section of the recipe, or a recipe file. An unknown name raises RecipeError."""
     if name.endswith((".yaml", ".yml")):
-        return of_stages([of_recipe(stage) for stage in stages.read(name)])
+        found = stages.read(name)
+        return of_recipe(found) if isinstance(found, Joint) else of_stages([of_recipe(stage) for stage in found])
     if name in SECTIONS:
         return of_settings(f"section {name}", SECTIONS[name])
     for kind, word in registry.KINDS.items():
@@ -109,7 +110,7 @@ def fields_of(settings: type[BaseModel], before: str = "") -> list[tuple[str, Fi
     return found
 
 
-def of_recipe(stage: Stage) -> Explanation:
+def of_recipe(stage: Recipe | Joint) -> Explanation:
     """The loop's hooks in order, each with the parts of the recipe that act there."""
     parts = (stage.first if isinstance(stage, Joint) else stage).parts
     steps = []

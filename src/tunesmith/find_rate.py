@@ -20,7 +20,7 @@ from tunesmith.core.part import Schedule
 from tunesmith.core.seeding import undrawn
 from tunesmith.data.load import load as load_data
 from tunesmith.joint import Joint
-from tunesmith.stages import Stage
+from tunesmith.recipe import Recipe
 from tunesmith.train import loop
 from tunesmith.train.log import Log
 from tunesmith.train.rate_range import RateRange, chosen, is_over, smoothed
@@ -60,7 +60,7 @@ class _Enough(Exception):
     """The loss has grown: larger rates need not be tried."""
 
 
-def find_rate(recipe: Stage, updates: int = 100) -> Found:
+def find_rate(recipe: Recipe | Joint, updates: int = 100) -> Found:
     """Try rates from 1e-6 to 1, one an update, on the recipe's data, method and parts. Raises what a run would raise,
     and RecipeError for fewer than 10 updates, or for several tasks at once.
     """

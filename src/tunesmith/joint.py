@@ -11,7 +11,7 @@ its model, figures and report, and besides the record of the training and a page
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,10 +37,14 @@ class Joint:
 
     tasks: Mapping[str, Recipe]
 
+    def __iter__(self) -> Iterator[Recipe]:
+        """The recipes of the tasks."""
+        return iter(self.tasks.values())
+
     @property
     def first(self) -> Recipe:
         """The recipe of the first task."""
-        return next(iter(self.tasks.values()))
+        return next(iter(self))
 
     @property
     def title(self) -> str:

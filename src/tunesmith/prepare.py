@@ -23,6 +23,7 @@ from tunesmith.core.step import Training
 from tunesmith.core.world import Old, World
 from tunesmith.data import cache
 from tunesmith.data.load import Splits
+from tunesmith.data.settings import DataSettings
 from tunesmith.data.sizes import sizes
 from tunesmith.models import load as models
 from tunesmith.models import quantise, scratch, vocabulary
@@ -88,7 +89,7 @@ def settle(recipe: Recipe) -> Recipe:
     return replace(recipe, model=model, train=recipe.train.model_copy(update=chosen))
 
 
-def check_fit(recipe: Recipe, splits: Splits) -> None:
+def check_fit(recipe: Recipe, splits: Splits | DataSettings) -> None:
     """Refuse what can be seen before training: a part that waits for evaluations that never come."""
     if splits.validation is not None:
         return
@@ -104,7 +105,7 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
     """Load and modify the model and build what trains it. The task must have learned, or taken back, its classes.
     before: the stages before this one. folder: the run's.
     """
-    _check_random(recipe)
+    check_random(recipe)
     recipe = own_tokenizer.of(recipe, splits.train)
     backbone = load_backbone(recipe)
     accelerator, world = modified(recipe, backbone, before, folder)
@@ -214,7 +215,7 @@ def load_backbone(recipe: Recipe) -> Backbone:
     a text. A text limit it can't hold, a method that leaves nothing, and one that would train weights that are
     quantised, raise RecipeError.
     """
-    _check_quantised(recipe)
+    check_quantised(recipe)
     task = recipe.task
     backbone = models.load(recipe.model, task.auto_classes, task.head(), recipe.train.seed, task.reads)
     task.meet(backbone.model)
@@ -235,7 +236,8 @@ def load_backbone(recipe: Recipe) -> Backbone:
     return backbone
 
 
-def _check_quantised(recipe: Recipe) -> None:
+def check_quantised(recipe: Recipe) -> None:
+    """Refuse quantised weights under a method that trains them: RecipeError."""
     kind = recipe.model.quantize
     if kind is None or recipe.method.keeps_backbone:
         return
@@ -246,7 +248,8 @@ def _check_quantised(recipe: Recipe) -> None:
     )
 
 
-def _check_random(recipe: Recipe) -> None:
+def check_random(recipe: Recipe) -> None:
+    """Refuse random weights under a method that ships only what it adds: RecipeError."""
     if recipe.model.scratch and recipe.method.delta:
         raise RecipeError(
             f"model: method '{recipe.method.word()}' ships only what it adds to its backbone, and that of "

@@ -63,10 +63,14 @@ PROBED = 16
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. `finished` is False when the user interrupted the training: `resume` goes on."""
+    """A run folder. `finished` is False when the user interrupted the training: `resume` goes on.
+
+    sequence: the folder of all stages, where this is the last of several that were run one after another.
+    """
 
     folder: Path
     finished: bool
+    sequence: Path | None = None
 
     @property
     def evaluation(self) -> dict[str, Any]:

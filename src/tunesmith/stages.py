@@ -3,47 +3,69 @@
     stages:
       - {task: fill, data: corpus.txt}     # each stage stands above what the recipe says for all
       - {}
+    alone: true                            # each but the first is also trained without those before it, to compare
 
 A recipe without stages is one run, in the folder itself; with stages the folder holds a run a stage, `1-fill`,
-`2-classify`, and `stages.yaml`, from which `resume` goes on.
+`2-classify`, and `stages.yaml`, from which `resume` goes on. Trained alone, one is: `2-classify-alone`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tunesmith import continual, earlier, joint, joint_run
+from tunesmith import beforehand, continual, earlier, joint, joint_run
 from tunesmith import run as runs
 from tunesmith.core import document
 from tunesmith.core.document import Document
-from tunesmith.core.errors import RecipeError
+from tunesmith.core.errors import RecipeError, RunFolderError, TunesmithError, UserError
 from tunesmith.core.files import write_text
 from tunesmith.core.notes import note
 from tunesmith.core.world import Old
 from tunesmith.data import sources
 from tunesmith.joint import Joint
-from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe, document_of, merged, resolve
+from tunesmith.report.wording import listing
 from tunesmith.run import Run
 from tunesmith.serve import session
-from tunesmith.serve.folder import MODEL, RECIPE, read_finished
+from tunesmith.serve.folder import MODEL, RECIPE, read_finished, read_recipe
 from tunesmith.train.log import Watcher
 
 STAGES, MERGED = "stages.yaml", "merged"
-KEPT = {"dtype", "quantize"}
-Stage = Recipe | Joint
-"""One training: of one task, or of several together."""
+ALONE = "alone"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a recipe, and whether those after the first are also trained alone, from the first model."""
+
+    recipes: Sequence[Recipe]
+    alone: bool = False
+
+    def __iter__(self) -> Iterator[Recipe]:
+        """The stages."""
+        return iter(self.recipes)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.recipes)
+
+    def text(self) -> str:
+        """What `stages.yaml` holds."""
+        values = {ALONE: self.alone, "stages": [stage.values() for stage in self]}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def read(
     source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
-) -> list[Stage]:
-    """The stages of a recipe (a YAML file, a bare data file or a mapping), or the recipe alone where it has none.
+) -> Stages | Joint:
+    """The stages of a recipe (a YAML file, a bare data file or a mapping), or the recipe alone where it has none; or
+    the tasks that it trains together.
 
     Raises RecipeError with the faults of all stages.
     """
@@ -52,90 +74,127 @@ def read(
     return _resolved(*document_of(source, overrides, values))
 
 
-def start(stages: Sequence[Stage], out: str | Path | None = None, watch: Watcher | None = None) -> Run:
-    """Run the stages one after another in a new folder; returns the last one's run, or an unfinished one."""
-    if len(stages) == 1:
-        return _start(stages[0], out, watch)
-    folder = runs.new_folder(recipes_of(stages[-1])[0], out)
-    stages = [_placed(stage) for stage in stages]
+def start(stages: Stages | Joint, out: str | Path | None = None, watch: Watcher | None = None) -> Run:
+    """Run the stages one after another in a new folder; returns the last one's run, or an unfinished one. What can be
+    seen to be wrong with any of them is raised before anything is written.
+    """
+    if isinstance(stages, Joint):
+        return joint_run.start(stages, out, watch)
+    first, *later = stages
+    if not later:
+        return runs.start(first, out, watch)
+    if out is not None and (Path(out) / STAGES).is_file():
+        raise RunFolderError(
+            f"The folder {out} holds stages already.",
+            hint=f"Go on with them: tunesmith resume {out}. Or give another folder with --out.",
+        )
+    folder = runs.new_folder(later[-1], out)
+    _look_ahead(folder, stages)
+    stages = replace(stages, recipes=[replace(stage, data=sources.absolute(stage.data)) for stage in stages])
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / STAGES, yaml.safe_dump({"stages": [stage.values() for stage in stages]}, sort_keys=False))
-    return _go_on(folder, stages, watch)
+    write_text(folder / STAGES, stages.text())
+    try:
+        return _go_on(folder, stages, watch)
+    finally:
+        if [item.name for item in folder.iterdir()] == [STAGES]:  # nothing has begun: the name is free again
+            (folder / STAGES).unlink()
+            folder.rmdir()
 
 
 def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
     """Go on with a run, or with the stages of a folder, where they stopped."""
     folder = Path(folder)
+    if joint_run.there(folder):
+        return joint_run.resume(folder, watch)
     if not (folder / STAGES).is_file():
-        return _resume(folder, watch)
-    given = document.read(folder / STAGES).values["stages"]
-    return _go_on(folder, [_read(Document(stage, {}), str(folder / STAGES)) for stage in given], watch)
+        return runs.resume(folder, watch)
+    given, where = document.read(folder / STAGES), str(folder / STAGES)
+    stages = _built(given, lambda number: resolve(_inside(given, number, given.values["stages"][number]), where))
+    _look_ahead(folder, stages)
+    return _go_on(folder, stages, watch)
 
 
-def _go_on(folder: Path, stages: Sequence[Stage], watch: Watcher | None) -> Run:
+def _look_ahead(folder: Path, stages: Stages) -> None:
+    """Refuse what can be seen to be wrong with any stage that has not begun."""
+    first = stages.recipes[0].model
+    waiting: dict[str, Recipe] = {}
+    alone: dict[str, Recipe] = {}
+    for number, (stage, place) in enumerate(zip(stages, _places(folder, stages), strict=True), 1):
+        if not (place / RECIPE).is_file():
+            waiting[f"Stage {number}"] = stage if number == 1 else earlier.following(stage, "the model before it")
+        if stages.alone and number > 1:
+            alone[f"Stage {number} alone"] = earlier.beginning(stage, first)
+    beforehand.check(waiting, alone)
+
+
+def _go_on(folder: Path, stages: Stages, watch: Watcher | None) -> Run:
     done = Run(folder, False)
+    places = _places(folder, stages)
     model: Path | None = None
     before: list[Old] = []
-    places: list[Path] = []
-    for number, stage in enumerate(stages, 1):
-        place = folder / f"{number}-{word(stage)}"
+    for number, (stage, place) in enumerate(zip(stages, places, strict=True), 1):
         if model is not None:
-            stage = _on(stage, model)
-        note(f"Stage {number} of {len(stages)}: {stage.title}, in {place}.")
+            stage = earlier.following(stage, str(model.resolve()))
+        title = f"Stage {number} of {len(stages)}"
+        note(f"{title}: {stage.title}, in {place}.")
+        with _told(f"{title} ({place.name})", place, places[: number - 1]):
+            done = _run(stage, place, watch, before)
+            if not done.finished:
+                return Run(folder, False)
+            before.append(earlier.of_stage(place.name, read_finished(place), place / MODEL))
+            continual.after(folder, places[:number])
+            model = place / MODEL if number == len(stages) else _plain(place, stage)
+    if stages.alone and not _each_alone(folder, stages, watch):
+        return Run(folder, False)
+    return replace(done, sequence=folder)
+
+
+def _each_alone(folder: Path, stages: Stages, watch: Watcher | None) -> bool:
+    """Train every stage but the first without those before it, from the first one's model; False when interrupted."""
+    places = _places(folder, stages)
+    first = read_recipe(places[0]).model
+    for stage, place in list(zip(stages, places, strict=True))[1:]:
+        other = place.with_name(f"{place.name}-{ALONE}")
+        if not continual.compared(folder, place.name):
+            note(f"{other.name} is not trained: {place.name} has no figure to compare it with.")
+            continue
+        note(f"{place.name} alone, from the model before all stages, in {other}.")
+        without = earlier.looked_back(stage)
+        if without:
+            note(f"{other.name} has no earlier stage to look back at: {listing(without)} left out.")
+        # Parts keep what they learned while they ran: these are others.
+        fresh = earlier.beginning(resolve(Document(stage.values(), {})), first)
+        with _told(other.name, other, places):
+            if not _run(fresh, other, watch, ()).finished:
+                return False
+            continual.beside(folder, place.name, other, without)
+    return True
+
+
+def _run(stage: Recipe, place: Path, watch: Watcher | None, before: Sequence[Old]) -> Run:
+    begun = (place / RECIPE).is_file()
+    return runs.resume(place, watch, before) if begun else runs.start(stage, place, watch, before)
+
+
+@contextmanager
+def _told(title: str, place: Path, finished: Sequence[Path]) -> Iterator[None]:
+    """What goes wrong inside says in which stage, which ones are finished, and how to go on."""
+    try:
+        yield
+    except TunesmithError as error:
+        error.message = f"{title}: {error.message}"
         begun = (place / RECIPE).is_file()
-        done = _resume(place, watch, before) if begun else _start(stage, place, watch, before)
-        if not done.finished:
-            return Run(folder, False)
-        for inner in _runs(place, stage):
-            before.append(earlier.of_stage(inner.relative_to(folder).as_posix(), read_finished(inner), inner / MODEL))
-            places.append(inner)
-            continual.after(folder, places)
-        last = places[-1]
-        model = last / MODEL if number == len(stages) else _plain(last, recipes_of(stage)[-1])
-    continual.report(folder)
-    return done
+        if begun or finished:
+            folder = place.parent
+            kept = f"Finished, each with its model: {listing([str(one) for one in finished])}." if finished else ""
+            again = f"To train it with other settings, change {folder / STAGES} and remove {place} first."
+            on = f"Go on with: tunesmith resume {folder}"
+            error.hint = "\n".join(filter(None, [error.hint, kept, again if begun else "", on]))
+        raise
 
 
-def word(stage: Stage) -> str:
-    """What a stage is called after its number."""
-    return "-".join(stage.tasks) if isinstance(stage, Joint) else stage.task.word()
-
-
-def recipes_of(stage: Stage) -> list[Recipe]:
-    """The recipe of a stage, or of each of its tasks."""
-    return list(stage.tasks.values()) if isinstance(stage, Joint) else [stage]
-
-
-def _runs(place: Path, stage: Stage) -> list[Path]:
-    """The folders of the runs that a stage made: one a task."""
-    return [place / name for name in stage.tasks] if isinstance(stage, Joint) else [place]
-
-
-def _placed(stage: Stage) -> Stage:
-    return stage.placed() if isinstance(stage, Joint) else replace(stage, data=sources.absolute(stage.data))
-
-
-def _on(stage: Stage, model: Path) -> Stage:
-    """The stage on the model of another."""
-    kept = {key: value for key, value in recipes_of(stage)[0].model.model_dump().items() if key in KEPT}
-    settings = ModelSettings(name=str(model.resolve()), **kept)
-    return stage.on(settings) if isinstance(stage, Joint) else replace(stage, model=settings)
-
-
-def _start(stage: Stage, out: str | Path | None, watch: Watcher | None, before: Sequence[Old] = ()) -> Run:
-    if isinstance(stage, Joint):
-        return joint_run.start(stage, out, watch, before)
-    return runs.start(stage, out, watch, before)
-
-
-def _resume(folder: Path, watch: Watcher | None, before: Sequence[Old] = ()) -> Run:
-    if joint_run.there(folder):
-        return joint_run.resume(folder, watch, before)
-    return runs.resume(folder, watch, before)
-
-
-def _read(read: Document, where: str) -> Stage:
-    return joint.read(read, where) if joint.KEY in read.values else resolve(read, where)
+def _places(folder: Path, stages: Stages) -> list[Path]:
+    return [folder / f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
 
 
 def _plain(place: Path, stage: Recipe) -> Path:
@@ -147,11 +206,23 @@ def _plain(place: Path, stage: Recipe) -> Path:
     return place / MERGED
 
 
-def _resolved(read: Document, where: str) -> list[Stage]:
-    given = read.values.get("stages")
-    if given is None:
-        alone = {key: value for key, value in read.values.items() if key != "stages"}
-        return [_read(Document(alone, read.lines), where)]
+def _resolved(read: Document, where: str) -> Stages | Joint:
+    if read.values.get("stages") is None and read.values.get(ALONE) is None:
+        values = {key: value for key, value in read.values.items() if key not in (ALONE, "stages")}
+        alone = Document(values, read.lines)
+        return joint.read(alone, where) if joint.KEY in values else Stages([resolve(alone, where)])
+    return _built(read, lambda number: _stage(read, number, where))
+
+
+def _built(read: Document, build: Callable[[int], Recipe]) -> Stages:
+    """The stages that a document lists, each built by its place; raises the faults of all of them as one error."""
+    given, alone = read.values.get("stages"), read.values.get(ALONE)
+    if not isinstance(alone, bool | None) or given is None:
+        what = "is neither true nor false" if given is not None else "goes with `stages`, which the recipe has not"
+        raise RecipeError(
+            f"{ALONE}: {alone!r} {what}.",
+            hint=f"`{ALONE}: true` beside `stages` trains each stage but the first also without those before it.",
+        )
     if not isinstance(given, list) or not given or not all(isinstance(one, Mapping | None) for one in given):
         raise RecipeError(
             f"stages must be a list of mappings, each with what is other in that stage; it is {given!r}.",
@@ -160,35 +231,41 @@ def _resolved(read: Document, where: str) -> list[Stage]:
     faults, found = [], []
     for number in range(len(given)):
         try:
-            found.append(_stage(read, number, where))
-        except RecipeError as error:
-            faults.append(f"Stage {number + 1}: {error.message}")
-    if faults:
-        raise RecipeError("\n".join(faults), hint="`tunesmith explain NAME` shows the settings of a part.")
-    return found
+            found.append(build(number))
+        except UserError as error:
+            faults.append((f"Stage {number + 1}", error))
+    beforehand.refuse(faults)
+    return Stages(found, bool(alone))
 
 
-def _stage(read: Document, number: int, where: str) -> Stage:
-    values = {key: value for key, value in read.values.items() if key != "stages"}
+def _stage(read: Document, number: int, where: str) -> Recipe:
+    values = {key: value for key, value in read.values.items() if key not in ("stages", ALONE)}
     own = dict(read.values["stages"][number] or {})
+    if joint.KEY in own or joint.KEY in values:
+        raise RecipeError(
+            "tasks: a stage has one task; several train together in a recipe without stages.",
+            hint="Train them first; a recipe with stages may then start from the model of one of them (`model`).",
+        )
     model = own.get("model")
-    if number and model is not None and not (isinstance(model, Mapping) and set(model) <= KEPT):
+    if number and model is not None and not (isinstance(model, Mapping) and set(model) <= set(earlier.KEPT)):
         raise RecipeError(
             f"model: {model!r} is given, but a stage starts from the model that the one before it made.",
-            hint="Leave it out; model.dtype and model.quantize alone may be given.",
+            hint=f"Leave it out; {listing([f'model.{key}' for key in earlier.KEPT])} alone may be given.",
         )
-    above = {path: line for path, line in read.lines.items() if path[0] != "stages"}
-    inside = {path[2:]: line for path, line in read.lines.items() if path[:2] == ("stages", number) and path[2:]}
-    both = merged(values, own)
-    if joint.KEY in own:
-        both = {key: value for key, value in both.items() if key not in joint.OWN}
-    stage = _read(Document(both, above | inside), where)
-    method = recipes_of(stage)[0].method
+    above = {path: line for path, line in read.lines.items() if path[0] not in ("stages", ALONE)}
+    inside = _inside(read, number, merged(values, own))
+    stage = resolve(Document(inside.values, above | inside.lines), where)
     last = number == len(read.values["stages"]) - 1
-    if method.cannot_merge and not last:
+    if stage.method.cannot_merge and not last:
         raise RecipeError(
-            f"method: the next stage can't start from a delta of '{method.word()}', which can't be merged: "
-            f"{method.cannot_merge}.",
+            f"method: the next stage can't start from a delta of '{stage.method.word()}', which can't be merged: "
+            f"{stage.method.cannot_merge}.",
             hint="Use another method in all stages but the last, such as full or lora.",
         )
     return stage
+
+
+def _inside(read: Document, number: int, values: Mapping[str, Any]) -> Document:
+    """The values of a stage, with the lines on which they stand within the list of stages."""
+    lines = {path[2:]: line for path, line in read.lines.items() if path[:2] == ("stages", number) and path[2:]}
+    return Document(dict(values), lines)

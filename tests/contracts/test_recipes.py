@@ -9,6 +9,7 @@ import yaml
 import tunesmith
 from tunesmith import stages
 from tunesmith.evaluate import stats
+from tunesmith.joint import Joint
 from tunesmith.serve.session import Session
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,9 +65,10 @@ def _inputs(session: Session, row: dict[str, object]) -> list[str]:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_what_a_run_keeps_of_it_says_the_same(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    for first in stages.read(path):
+    found = stages.read(path)
+    for first in [found] if isinstance(found, Joint) else found:
         (tmp_path / "recipe.yaml").write_text(first.text(), encoding="utf-8")
-        (again,) = stages.read(tmp_path / "recipe.yaml")
-        assert again.values() == first.values()
+        again = stages.read(tmp_path / "recipe.yaml")
+        assert (again if isinstance(again, Joint) else next(iter(again))).values() == first.values()
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert set(written) - {"stages"} <= set(first.values())

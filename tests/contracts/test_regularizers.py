@@ -1,6 +1,7 @@
 """What every regularizer keeps."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from tests import toy
 from tests.before import stage
 from tunesmith.core import registry
+from tunesmith.core.errors import RecipeError
 from tunesmith.core.step import Step
+from tunesmith.core.world import World
 
 REGULARIZERS = registry.names("regularizers")
 
@@ -45,3 +48,13 @@ def test_works_with_every_method_and_is_finite(name: str, method: str, tmp_path:
     step = Step(toyed.training.model, toyed.recipe.task, batch)
     losses = [part.loss(step) for part in toyed.recipe.regularizers]
     assert all(loss is None or torch.isfinite(loss) for loss in losses)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_what_needs_an_earlier_stage_says_that_it_looks_back(name: str) -> None:
+    toyed = toy.prepared({})
+    part = registry.build("regularizers", name)
+    try:
+        part.check(toyed.training.model, World((), toyed.backbone.limit, Mock()))
+    except RecipeError:
+        assert part.looks_back

@@ -16,7 +16,7 @@ from tunesmith.core.column import Column, labels
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
 from tunesmith.data import cache
-from tunesmith.data.read import read, read_all
+from tunesmith.data.read import glance, read, read_all
 
 
 def test_values_are_parsed_and_lines_kept(write: Write) -> None:
@@ -134,3 +134,15 @@ def test_paths_are_whole_and_lead_to_files(write: Write, tmp_path: Path) -> None
     (path.parent / "here.png").unlink()
     with pytest.raises(DataError, match="line 2, column 'image': names no file"):
         read(path, [image])
+
+
+def test_a_glance_sees_columns_and_first_rows_alone(write: Write, own_cache: Path) -> None:
+    good = write("a.csv", "text,label\na,x\nb,\n")
+    glance(good, [TEXT, LABEL], rows=1)
+    with pytest.raises(DataError, match="line 3, column 'label': is blank"):
+        glance(good, [TEXT, LABEL])
+    with pytest.raises(DataError, match="no column for the role 'score'"):
+        glance(good, [TEXT, SCORE], rows=1)
+    with pytest.raises(DataError, match=r"none\.csv"):
+        glance(good.with_name("none.csv"), [TEXT])
+    assert not list(own_cache.glob("*.arrow"))

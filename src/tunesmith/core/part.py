@@ -42,6 +42,11 @@ class Part(BaseModel):
         """The recipe's word for this part: its class name in snake_case, which is its file name."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether it works on what earlier stages taught: a stage that is trained without them leaves it out."""
+        return False
+
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Change the model once, before anything else; draw random numbers from `generator` alone."""
 
@@ -171,9 +176,7 @@ class Task(Part):
         raise NotImplementedError
 
     def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """The model's answers to a batch [examples, …], objects where they are no numbers; and what a line of the
-        predictions file shows of each.
-        """
+        """Answers to a batch [examples, …], objects where they are no numbers; and of each a line of predictions."""
         raise NotImplementedError
 
     def scores(self, step: Step) -> Tensor | None:
@@ -194,9 +197,7 @@ class Task(Part):
         """Choose what is chosen on the validation split once training is over: a threshold. `state` holds it then."""
 
     def constant(self) -> tuple[str, Any] | None:
-        """The best answer that looks at no input, as training taught it, and its name: the least that a model must
-        beat. None where there is none.
-        """
+        """The best answer that looks at no input, as training taught it, and its name; None where there is none."""
         return None
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:

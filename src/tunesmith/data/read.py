@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def read(path: Path, columns: Sequence[Column], *, need_targets: bool = True) ->
             _write(kept, _parsed(source, used, matched=matched, faults=faults), columns=used, faults=faults)
     rows, contents = linked.apart(Mapped.from_file(str(kept)), named)
     return Table(rows, path, matched, linked.digest(contents) if links else digest, contents)
+
+
+def glance(path: Path, columns: Sequence[Column], rows: int = 200) -> None:
+    """Raise DataError with what is wrong with a file's columns, or within its first rows. Nothing is kept."""
+    faults = Faults(path)
+    with stream(path, faults) as source:
+        matched = find(source.names, columns, faults=faults)
+        used = [column for column in columns if column.role in matched]
+        first = replace(source, rows=islice(source.rows, rows))
+        for _ in _parsed(first, used, matched=matched, faults=faults):
+            pass
+    faults.raise_all()
 
 
 def _write(path: Path, rows: Iterator[list[Any]], *, columns: Sequence[Column], faults: Faults) -> None:

@@ -1,13 +1,15 @@
 """What a sequence of tasks did to each of them, from the matrix of their metrics.
 
-R[i][j] is the metric of task j after the training on task i, of T tasks; NaN where it was not measured. Metrics are
-such that higher is better. After Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", 2017, and
-for `forgetting` Chaudhry et al., "Riemannian Walk for Incremental Learning", 2018.
+R[i][j] is the metric of task j after the training on task i, of T tasks; NaN where it was not measured: means are over
+the tasks that were, NaN where none was. Metrics are such that higher is better. After Lopez-Paz and Ranzato, "Gradient
+Episodic Memory for Continual Learning", 2017, and for `forgetting` and `intransigence` Chaudhry et al., "Riemannian
+Walk for Incremental Learning", 2018.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 Matrix = Sequence[Sequence[float]]
 """Row i has T columns, or i + 1."""
@@ -15,8 +17,7 @@ Matrix = Sequence[Sequence[float]]
 
 def average(matrix: Matrix) -> float:
     """The mean over all tasks after the last one: mean_j R[T-1][j]."""
-    last = matrix[-1]
-    return sum(last) / len(last)
+    return _mean(matrix[-1])
 
 
 def backward(matrix: Matrix) -> float:
@@ -24,7 +25,7 @@ def backward(matrix: Matrix) -> float:
     forgotten.
     """
     count = len(matrix) - 1
-    return sum(matrix[-1][j] - matrix[j][j] for j in range(count)) / count if count else 0.0
+    return _mean(matrix[-1][j] - matrix[j][j] for j in range(count)) if count else 0.0
 
 
 def forgetting(matrix: Matrix) -> float:
@@ -32,4 +33,32 @@ def forgetting(matrix: Matrix) -> float:
     count = len(matrix) - 1
     if not count:
         return 0.0
-    return sum(max(row[j] for row in matrix[j:-1]) - matrix[-1][j] for j in range(count)) / count
+    return _mean(_highest(row[j] for row in matrix[j:-1]) - matrix[-1][j] for j in range(count))
+
+
+def forward(before: Sequence[float], untrained: Sequence[float]) -> float:
+    """Forward transfer: mean over tasks i > 0 of R[i-1][i] - b_i. Above 0 where the tasks before one helped with it
+    before it was trained.
+
+    before: R[i-1][i], of each later task. untrained: b_i, of the same tasks, of the model before all of them.
+    """
+    return _mean(one - other for one, other in zip(before, untrained, strict=True))
+
+
+def intransigence(own: Sequence[float], alone: Sequence[float]) -> float:
+    """Intransigence: mean over tasks i > 0 of a_i - R[i][i]. Below 0 where the tasks before one helped to learn it,
+    above 0 where they were in its way.
+
+    own: R[i][i], of each later task. alone: a_i, of the same tasks, of a model trained on the one task alone. In the
+    paper the model that one compares with is trained on task i and all before it at once.
+    """
+    return _mean(one - other for one, other in zip(alone, own, strict=True))
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _highest(values: Iterable[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

@@ -46,6 +46,11 @@ class Distill(Part):
     _bodies: list[Remembering] = PrivateAttr(default_factory=list)
     _heads: list[_Head] = PrivateAttr(default_factory=list)
 
+    @property
+    def looks_back(self) -> bool:
+        """Always: beside the first stage's model there is none whose answers are to be kept."""
+        return True
+
     def check(self, model: nn.Module, world: World) -> None:
         """A head that is fresh has said nothing yet: without earlier stages RecipeError."""
         silent = anatomy.head(model) or anatomy.output_layer(model) is None

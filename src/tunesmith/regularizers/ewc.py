@@ -46,6 +46,11 @@ class Ewc(Part):
     _model: nn.Module | None = PrivateAttr(default=None)
     _fisher: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
+    @property
+    def looks_back(self) -> bool:
+        """Where no file is named."""
+        return self.data is None
+
     def check(self, model: nn.Module, world: World) -> None:
         """Nothing that was learned before, and a file whose answers a new head would give, raise RecipeError."""
         if self.strength and self.data is None and not world.earlier:

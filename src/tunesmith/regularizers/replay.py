@@ -41,6 +41,11 @@ class Replay(Part):
     _sources: list[_Source] = PrivateAttr(default_factory=list)
     _draw: torch.Generator | None = PrivateAttr(default=None)
 
+    @property
+    def looks_back(self) -> bool:
+        """Where no file is named."""
+        return self.data is None
+
     def check(self, model: nn.Module, world: World) -> None:
         """Without an earlier stage and without a file there is nothing to replay: RecipeError."""
         if self.strength and self.data is None and not world.earlier:

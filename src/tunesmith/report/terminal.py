@@ -15,15 +15,17 @@ from tunesmith.report.verdict import Verdict, verdict
 from tunesmith.report.wording import interval, number, printable, words
 
 
-def summary(run_folder: Path) -> RenderableType:
-    """The main metric with its interval, the baselines, and the paths of page and model."""
+def summary(run_folder: Path, sequence: Path | None = None) -> RenderableType:
+    """The main metric with its interval, the baselines, and the paths of page and model. sequence: the folder of the
+    stages of which this run is the last.
+    """
     record = read(run_folder)
     found = verdict(record)
     parts: list[RenderableType] = []
     if record.evaluation:
         parts.append(_text(record.evaluation.title, "bold"))
     parts += [_scores(found), _text(found.judgement)] if found else [_text("The main metric was not measured.")]
-    return Group(*parts, _places(record))
+    return Group(*parts, _places(record, sequence))
 
 
 def _scores(found: Verdict) -> Table:
@@ -41,12 +43,13 @@ def _figure(figure: Figure, style: str) -> tuple[Text, Text]:
     return _text(number(figure.value), style), _text(interval(figure))
 
 
-def _places(record: Record) -> Table:
+def _places(record: Record, sequence: Path | None) -> Table:
     table = Table.grid(padding=(0, 2))
-    folder = record.evaluation.artifact.get("folder") if record.evaluation else None
-    for name, file in (("report", NAME), ("model", folder)):
-        if file and (record.folder / str(file)).exists():
-            table.add_row(_text(name), Text(printable(str(record.folder / str(file))), overflow="fold"))
+    model = record.evaluation.artifact.get("folder") if record.evaluation else None
+    found = [("report", record.folder / NAME), ("model", record.folder / str(model) if model else None)]
+    for name, path in [*found, ("all stages", sequence / NAME if sequence else None)]:
+        if path and path.exists():
+            table.add_row(_text(name), Text(printable(str(path)), overflow="fold"))
     return table
 
 
