@@ -13,17 +13,16 @@ import torch
 from accelerate import Accelerator
 
 from tunesmith import earlier, fit
+from tunesmith.arranged import arrange
 from tunesmith.core import surgery
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError, raise_faults
-from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.part import Part, Task
 from tunesmith.core.rows import Rows, each
 from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
 from tunesmith.core.world import Old, World
-from tunesmith.data import cache
 from tunesmith.data.load import Splits
 from tunesmith.data.sizes import sizes
 from tunesmith.models import load as models
@@ -70,6 +69,8 @@ class Prepared:
         for report in reports:
             if report.kept:
                 outside.log.write("frozen", step=self.training.step, **asdict(report))
+        if ended and self.batches.mix is not None:
+            outside.log.write("files", step=self.training.step, seen=list(self.batches.seen))
         return ended
 
 
@@ -118,17 +119,17 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
     for part in recipe.parts:
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
-    rows = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit)
-    lengths = sizes(rows, recipe.task)
+    arranged = arrange(recipe, splits, backbone)
+    lengths = sizes(arranged.rows, recipe.task)
     if settings.batch_size == "auto":
-        found = fit.batch_size(backbone, recipe.task, rows, lengths, getattr(torch, settings.precision))
+        found = fit.batch_size(backbone, recipe.task, arranged.rows, lengths, getattr(torch, settings.precision))
         settings = settings.model_copy(update={"batch_size": found})
         recipe = replace(recipe, train=settings)
     _check_couples(backbone, recipe)
     batches = Batches(
-        rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
+        arranged.rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
         settings.size, settings.micro_batch_size or settings.size, settings.seed, ahead=recipe.speed.ahead,
-        kept=_kept(recipe, splits, backbone) if rows is splits.train else None,
+        kept=arranged.kept, mix=arranged.mix,
     )  # fmt: skip
     rate = settings.learning_rate or recipe.method.learning_rate
     total = settings.steps or max(1, ceil(settings.epochs * batches.updates_an_epoch - 1e-9))
@@ -142,16 +143,6 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
     seed_everything(settings.seed)
     return Prepared(recipe, backbone, training, batches, accelerator)
-
-
-def _kept(recipe: Recipe, splits: Splits, backbone: Backbone) -> Path | None:
-    """The file of the training split's encoded examples; None where rows are no file's, or images."""
-    source = splits.sources.get("train")
-    if source is None or recipe.task.reads != "text":
-        return None
-    data = recipe.data.model_dump(mode="json")
-    origin = [source["sha256"], source["rows"], splits.columns, data, backbone.identity.tokenizer, backbone.limit]
-    return cache.examples(recipe.task, *origin)
 
 
 def _check_couples(backbone: Backbone, recipe: Recipe) -> None:
@@ -234,7 +225,7 @@ def _check_random(recipe: Recipe) -> None:
         )
 
 
-def with_tokenizer(recipe: Recipe, rows: Mapped) -> Recipe:
+def with_tokenizer(recipe: Recipe, rows: Rows) -> Recipe:
     """The recipe with a tokenizer that is trained on the texts of these rows, if its model is to have one and has none
     yet.
     """
