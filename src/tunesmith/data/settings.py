@@ -74,6 +74,12 @@ class DataSettings(BaseModel):
             )
         return value
 
+    @field_validator("mix", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        # One file needs no list, and null means none, as in other lists of a recipe.
+        return [] if value is None else [value] if isinstance(value, str | dict) else value
+
     @model_validator(mode="after")
     def _enough_left(self) -> DataSettings:
         total = share(self.validation) + share(self.test)

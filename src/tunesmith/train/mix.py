@@ -78,8 +78,8 @@ class Mix:
         for file, weight, share, count in zip(self.files, self.weights, shares(self.weights), self.counts, strict=True):
             if not count:
                 raise RecipeError(
-                    f"data: the weight {weight:g} gives {file} {100 * share:.2g} % of the training, which of the "
-                    f"{sum(self.rows):,} examples of an epoch is none.",
+                    f"data.mix: the weight {weight:g} gives {file} {100 * share:.2g} % of the training, and so none of "
+                    f"the {sum(self.rows):,} examples of an epoch.",
                     hint="Give it a greater weight (or the others smaller ones), or leave it out.",
                 )
 
