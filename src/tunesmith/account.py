@@ -13,6 +13,7 @@ from tunesmith.core import surgery
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import read_json, reading
 from tunesmith.core.notes import warn
+from tunesmith.core.panel import Panel
 from tunesmith.core.registry import spec
 from tunesmith.data.load import Splits
 from tunesmith.prepare import Prepared
@@ -52,6 +53,15 @@ def check_data(folder: Path, splits: Splits) -> None:
             f"The data changed since the run {folder} began: {', '.join(sorted(changed))}.",
             hint="Put the file back as it was, or start a new run.",
         )
+
+
+def mixed(folder: Path, prepared: Prepared) -> list[Panel]:
+    """The files of a training that has several, with what was seen of each; before it, with what an epoch takes."""
+    mix, path = prepared.batches.mix, folder / METRICS
+    if mix is None:
+        return []
+    seen = [line["seen"] for line in lines(path) if line["event"] == "files"] if path.exists() else []
+    return [mix.panel(seen[-1] if seen else None)]
 
 
 def cost(folder: Path, prepared: Prepared) -> dict[str, Any]:

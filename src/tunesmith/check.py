@@ -102,7 +102,8 @@ def check(recipe: Recipe, began: float | None = None) -> Checked:
         **_lengths(prepared, sample),
         "updates": prepared.training.total_steps,
     }
-    panels = [*splits.panels, *sample.panels()]
+    mix = prepared.batches.mix
+    panels = [*splits.panels, *([] if mix is None else [mix.panel()]), *sample.panels()]
     return Checked(panels, {**facts, **estimate(prepared, splits, sample.examples, started).facts()})
 
 

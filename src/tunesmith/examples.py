@@ -10,7 +10,7 @@ import numpy as np
 
 from tunesmith.core.column import Row
 from tunesmith.core.panel import Bars, Cell, Marked, Panel, Table
-from tunesmith.core.rows import take
+from tunesmith.core.rows import line_of, take
 from tunesmith.prepare import Prepared
 from tunesmith.report.wording import shorten
 
@@ -87,8 +87,8 @@ def sample(prepared: Prepared) -> Sample:
 
 
 def _place(row: Row) -> str:
-    first = row["members"][0] if "members" in row else row
-    return f"line {first['line']}" if "line" in first else ""
+    line = line_of(row)
+    return f"line {line}" if line else ""
 
 
 def _value(value: Any) -> str:

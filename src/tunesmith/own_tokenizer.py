@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RecipeError
-from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note
 from tunesmith.core.part import Task
-from tunesmith.core.rows import each
+from tunesmith.core.rows import Rows, each
 from tunesmith.data.sizes import sizes
 from tunesmith.models import load as models
 from tunesmith.models import origin, scratch
@@ -20,7 +19,7 @@ LEARNED_FROM = 100_000_000
 """Most characters that a tokenizer is trained on."""
 
 
-def of(recipe: Recipe, rows: Mapped) -> Recipe:
+def of(recipe: Recipe, rows: Rows) -> Recipe:
     """The recipe with a tokenizer that is trained on the texts of these rows, if its model is to have one and has none
     yet.
     """

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from tunesmith import earlier, fit, own_tokenizer
+from tunesmith.arranged import arrange
 from tunesmith.core import surgery
 from tunesmith.core.errors import DataError, RecipeError, raise_faults
 from tunesmith.core.notes import note, warn
@@ -21,7 +22,6 @@ from tunesmith.core.rows import Rows, each
 from tunesmith.core.seeding import generator, seed_everything
 from tunesmith.core.step import Training
 from tunesmith.core.world import Old, World
-from tunesmith.data import cache
 from tunesmith.data.load import Splits
 from tunesmith.data.settings import DataSettings
 from tunesmith.data.sizes import sizes
@@ -72,6 +72,8 @@ class Prepared:
         for report in reports:
             if report.kept:
                 outside.log.write("frozen", step=self.training.step, **asdict(report))
+        if ended and self.batches.mix is not None:
+            outside.log.write("files", step=self.training.step, seen=list(self.batches.seen))
         return ended
 
 
@@ -136,17 +138,17 @@ def modified(
 def fed(recipe: Recipe, splits: Splits, backbone: Backbone) -> tuple[Recipe, Batches]:
     """The batches of the training split, and the recipe with their size, where that was to be found."""
     settings = recipe.train
-    rows = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit)
-    lengths = sizes(rows, recipe.task)
+    arranged = arrange(recipe, splits, backbone)
+    lengths = sizes(arranged.rows, recipe.task)
     if settings.batch_size == "auto":
-        found = fit.batch_size(backbone, recipe.task, rows, lengths, getattr(torch, settings.precision))
+        found = fit.batch_size(backbone, recipe.task, arranged.rows, lengths, getattr(torch, settings.precision))
         settings = settings.model_copy(update={"batch_size": found})
         recipe = replace(recipe, train=settings)
     _check_couples(backbone, recipe)
     batches = Batches(
-        rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
+        arranged.rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
         settings.size, settings.micro_batch_size or settings.size, settings.seed, ahead=recipe.speed.ahead,
-        kept=_kept(recipe, splits, backbone) if rows is splits.train else None,
+        kept=arranged.kept, mix=arranged.mix,
     )  # fmt: skip
     return recipe, batches
 
@@ -164,16 +166,6 @@ def built(recipe: Recipe, backbone: Backbone, batches: Batches | SeveralBatches,
     trains, every = surgery.count(model)
     note(f"{trains:,} of {every:,} parameters train ({100 * trains / every:.2f} %), in {total:,} updates.")
     return training
-
-
-def _kept(recipe: Recipe, splits: Splits, backbone: Backbone) -> Path | None:
-    """The file of the training split's encoded examples; None where rows are no file's, or images."""
-    source = splits.sources.get("train")
-    if source is None or recipe.task.reads != "text":
-        return None
-    data = recipe.data.model_dump(mode="json")
-    origin = [source["sha256"], source["rows"], splits.columns, data, backbone.identity.tokenizer, backbone.limit]
-    return cache.examples(recipe.task, *origin)
 
 
 def _check_couples(backbone: Backbone, recipe: Recipe) -> None:

@@ -134,7 +134,8 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)
     # Examples as the model saw them are for the report alone: training need not wait for them.
-    write_json(folder / DATA, Result([], [*splits.panels, *examples.sample(prepared).panels()]).as_json())
+    panels = [*splits.panels, *account.mixed(folder, prepared), *examples.sample(prepared).panels()]
+    write_json(folder / DATA, Result([], panels).as_json())
     account.judge(folder)
     loaded = save(folder, prepared)
     for text in notes:

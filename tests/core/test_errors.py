@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunesmith.core import errors
-from tunesmith.core.errors import DataError, TunesmithError, UserError, nearest, raise_faults
+from tunesmith.core.errors import DataError, TunesmithError, UserError, nearest, raise_faults, raise_together
 
 
 def test_the_tree_and_its_exit_statuses() -> None:
@@ -53,3 +53,14 @@ def test_many_faults_are_counted(total: int, more: int) -> None:
     lines = caught.value.message.split("\n")
     assert len(lines) == 1 + errors.SHOWN_FAULTS + 1
     assert lines[-1] == f"  - … and {more} more"
+
+
+def test_errors_of_several_files_are_raised_together() -> None:
+    raise_together([])
+    one, other = DataError("a.csv is blank", hint="Fill it."), DataError("b.csv is blank", hint="Fill it.")
+    with pytest.raises(DataError) as caught:
+        raise_together([one])
+    assert caught.value is one
+    with pytest.raises(DataError) as caught:
+        raise_together([one, other])
+    assert str(caught.value) == "a.csv is blank\nb.csv is blank\nhint: Fill it."

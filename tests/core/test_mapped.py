@@ -125,3 +125,20 @@ def test_reading_loads_no_pandas(tmp_path: Path) -> None:
         writer.write_table(table)
     command = [sys.executable, "-c", PLAIN, str(tmp_path / "rows.arrow")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_rows_of_several_are_rows_again(kept: Mapped) -> None:
+    chosen, few = kept.select([5, 2, 2]), Mapped.from_list(ROWS[20:])
+    reordered = few.select_columns(list(reversed(few.column_names)))
+    found = Mapped.joined([chosen, reordered, kept])
+    assert found.column_names == kept.column_names
+    assert list(found) == [*chosen, *few, *kept]
+    assert found[[0, 3, 5, 6, 28]]["line"] == [5, 20, 22, 0, 22]
+    assert list(found.select([4, 1])) == [ROWS[21], ROWS[2]]
+    assert list(Mapped.joined([few, kept])) == [*few, *kept]
+
+
+def test_a_column_that_is_the_same_in_every_row(kept: Mapped) -> None:
+    found = kept.select([3, 1]).with_column("more", None, pa.string()).with_column("kind", "b", pa.string())
+    assert found[:]["more"] == [None, None] and found["kind"] == ["b", "b"]
+    assert found["line"] == [3, 1] and "more" not in kept.column_names

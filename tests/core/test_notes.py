@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tunesmith.core.notes import LOGGER, listening, note, warn
+from tunesmith.core.notes import LOGGER, about, listening, note, warn
 
 
 def test_listeners_hear_notes_and_warnings_in_order() -> None:
@@ -34,3 +34,14 @@ def test_levels(caplog: pytest.LogCaptureFixture) -> None:
         note("a")
         warn("b")
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", "a"), ("WARNING", "b")]
+
+
+def test_what_is_said_inside_names_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "tunesmith"), listening() as heard:
+        for name in ("a.csv", "b.csv", "a.csv"):
+            with pytest.raises(KeyError), about(name):
+                note("10 % of it")
+                raise KeyError
+        warn("outside")
+    assert heard == ["a.csv: 10 % of it", "b.csv: 10 % of it", "outside"]
+    assert caplog.messages == heard and LOGGER.filters == []

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tunesmith.core.sentences import told
-from tunesmith.data.settings import DataSettings, share
+from tunesmith.data.settings import DataSettings, Mixed, share
 
 
 def test_defaults_split_off_a_tenth_each() -> None:
@@ -38,3 +38,34 @@ def test_every_setting_has_its_sentence() -> None:
 
 def test_only_numbers_are_shares() -> None:
     assert [share(0.2), share("dev.csv"), share(None)] == [0.2, 0.0, 0.0]
+
+
+def test_a_further_file_may_be_a_bare_name() -> None:
+    settings = DataSettings.model_validate({"train": "a.csv", "mix": ["b.csv", {"file": "c.csv", "weight": 2}]})
+    assert [(one.file, one.weight) for one in settings.mix] == [("b.csv", 1.0), ("c.csv", 2.0)]
+    assert DataSettings.model_validate(settings.model_dump()) == settings
+    for alone in ("b.csv", {"file": "b.csv"}):
+        assert DataSettings.model_validate({"train": "a.csv", "mix": alone}).mix == settings.mix[:1]
+    assert DataSettings.model_validate({"train": "a.csv", "mix": None}).mix == DataSettings(train="a.csv").mix == []
+    assert all(field.description for field in told(Mixed).values())
+
+
+@pytest.mark.parametrize(
+    ("mix", "says"),
+    [
+        ([{"file": "b.csv", "weight": 0}], "greater than 0"),
+        ([{"file": "b.csv", "weight": -1.0}], "greater than 0"),
+        ([{"file": "b.csv", "weight": float("inf")}], "finite number"),
+        ([{"file": "b.csv", "weight": float("nan")}], "finite number"),
+        ([{"file": "b.csv", "weight": "2"}], "valid number"),
+        ([{"file": " "}], "is blank: must be the path of a file"),
+        ([""], "is blank: must be the path of a file"),
+        ([{"file": "b.csv", "wieght": 2.0}], "'wieght' is unknown. Did you mean 'weight'"),
+        ([{"weight": 2.0}], "Field required"),
+        (3, "valid list"),
+        ([3], "valid dictionary"),
+    ],
+)
+def test_what_is_no_further_file_is_refused(mix: object, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        DataSettings.model_validate({"train": "a.csv", "mix": mix})

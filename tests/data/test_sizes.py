@@ -28,3 +28,9 @@ def test_sizes_are_characters_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -
 def test_sizes_of_what_a_task_arranged_are_tokens() -> None:
     table = Dataset.from_list([{"input_ids": [5] * n, "text": "x"} for n in (4, 2)])
     assert sizes.sizes(table, from_values(LEAST).task).tolist() == [4, 2]
+
+
+def test_sizes_over_several_files() -> None:
+    table = Dataset.from_list([{"text": text} for text in ("a", "bcd", "ef")])
+    joined = rows.Joined([table, rows.Bins(table, [[1, 2]])], ["a.csv", "b.csv"])
+    assert sizes.sizes(joined, from_values(LEAST).task).tolist() == [1, 3, 2, 5]

@@ -8,7 +8,7 @@ from tests.data.conftest import Write
 from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
 from tunesmith.data.settings import DataSettings
-from tunesmith.data.sources import files_of, resolve
+from tunesmith.data.sources import absolute, files_of, resolve
 
 
 def test_a_folder_brings_its_files_in_place_of_unset_shares(write: Write) -> None:
@@ -53,3 +53,25 @@ def test_one_file_for_two_splits_is_refused(write: Write) -> None:
     path = str(write("a.csv", "text\nx\n"))
     with pytest.raises(DataError, match=r"data\.train and data\.test are the same file"):
         files_of(DataSettings(train=path, test=path))
+
+
+def test_a_folder_in_the_mixture_gives_its_training_file(write: Write) -> None:
+    folder = write("rows/train.csv", "").parent
+    write("rows/test.csv", "")
+    train = str(write("a.csv", ""))
+    settings = DataSettings.model_validate({"train": train, "mix": [{"file": str(folder), "weight": 2.0}, "b.csv"]})
+    with listening() as said:
+        resolved = resolve(settings)
+    assert [(one.file, one.weight) for one in resolved.mix] == [(str(folder / "train.csv"), 2.0), ("b.csv", 1.0)]
+    assert said == [f"{folder / 'test.csv'} is not used: of a folder in data.mix only the training file is."]
+    assert resolve(resolved) == resolved
+    assert list(files_of(resolved)) == ["train", "mix.0", "mix.1"]
+
+
+def test_whole_paths_go_into_the_mixture_too(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("rows/a.csv", "")
+    monkeypatch.chdir(path.parent)
+    settings = absolute(DataSettings.model_validate({"train": "a.csv", "mix": ["b.csv"], "test": "c.csv"}))
+    assert settings.train == str(path)
+    assert [one.file for one in settings.mix] == [str(path.parent / "b.csv")]
+    assert (settings.validation, settings.test) == (0.1, str(path.parent / "c.csv"))

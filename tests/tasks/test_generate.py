@@ -23,7 +23,7 @@ from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.notes import listening
 from tunesmith.core.panel import Table
 from tunesmith.core.rows import Bins, take
-from tunesmith.core.step import Batch
+from tunesmith.core.step import Batch, Update
 from tunesmith.core.tokens import IGNORED
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.models.builtin import tiny_tokenizer
@@ -185,7 +185,7 @@ def test_packed_rows_hold_every_example_once() -> None:
     assert isinstance(rows, Bins)
     members = [member for row in take(rows, list(range(len(rows)))) for member in row["members"]]
     assert sorted(member["line"] for member in members) == list(range(2, 10))
-    assert toyed.batches.lines([0]).startswith("line ")
+    assert toyed.batches.where(Update([Batch({}, {}, [0])], 1.0)).startswith("line ")
     with listening() as notes:
         built(pack=True)
     assert any(text.startswith("Packed: 8 examples in ") and text.endswith("% full.") for text in notes)

@@ -12,9 +12,11 @@ from datasets import Dataset
 
 from tests import toy
 from tunesmith.core import registry
+from tunesmith.core.rows import Joined
 from tunesmith.core.step import Batch, Update
 from tunesmith.train import batches
 from tunesmith.train.batches import Batches, order
+from tunesmith.train.mix import Mix
 
 
 def stream(count: int = 22, seed: int = 0, **train: int) -> Batches:
@@ -174,3 +176,77 @@ def test_rows_are_named_by_their_lines() -> None:
     assert made.where(update_of([3], [0])) == "line 5, line 2"
     without = Dataset.from_list([{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
     assert toy.prepared({}, rows=without).batches.where(update_of([1])) == "row 1"
+
+
+def of_two_files(ahead: int = 0, **train: int) -> Batches:
+    """Files of 16 and 6 rows; an epoch has 22 examples, of which 11 are of each."""
+    made = stream(**train)
+    return replace(made, mix=Mix(["a.csv", "b.csv"], [1.0, 1.0], [16, 6], made.seed), ahead=ahead)
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_an_epoch_of_several_files_has_their_shares(ahead: int) -> None:
+    made = of_two_files(ahead, batch_size=8)
+    assert made.updates_an_epoch == 3
+    for epoch in range(4):
+        rows = [row for update in made.epoch(epoch) for row in update.tolist()]
+        assert sum(row < 16 for row in rows) == sum(row >= 16 for row in rows) == 11
+        assert sorted(len(update) for update in made.epoch(epoch)) == [6, 8, 8]
+        taken = [row for update in numbers(made, 3 * epoch, 3) for row in update]
+        assert sorted(taken) == sorted(rows)
+
+
+def test_what_was_taken_of_each_file_is_counted() -> None:
+    made = of_two_files(ahead=3, batch_size=8)
+    assert made.seen == ()
+    found = made.stream(0)
+    rows: list[int] = []
+    for _ in range(8):
+        rows += [row for batch in next(found).batches for row in batch.rows]
+        assert made.seen == [sum(row < 16 for row in rows), sum(row >= 16 for row in rows)]
+    # A run that goes on counts on.
+    again = replace(of_two_files(batch_size=8), seen=made.seen)
+    numbers(again, 8, 1)
+    assert again.seen == [22 + 11, 22 + 11]
+    assert stream().seen == ()
+
+
+def test_several_files_go_on_from_any_update() -> None:
+    made = of_two_files(batch_size=8)
+    whole = numbers(made, 0, 14)
+    for start in (1, 3, 5, 11):
+        assert numbers(of_two_files(batch_size=8), start, 14 - start) == whole[start:]
+    assert numbers(of_two_files(batch_size=8, seed=1), 0, 14) != whole
+
+
+def test_a_row_that_comes_again_in_an_epoch_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seeds = of_two_files(batch_size=4), list[tuple[int, int]]()
+
+    def collate(examples: list[dict[str, int]], tokenizer: object) -> Batch:
+        seeds.extend((example["row"], example["seed"]) for example in examples)
+        return Batch({}, {}, [example["row"] for example in examples])
+
+    monkeypatch.setattr(type(made.task), "collate", lambda self, *given: collate(*given))
+    numbers(made, 0, 18)
+    assert len(seeds) == 66 and len({seed for _, seed in seeds}) == 66
+    assert max(sum(row == again for again, _ in seeds[:22]) for row in range(16, 22)) == 2
+
+
+def test_examples_of_several_files_are_kept_once_all_came(tmp_path: Path) -> None:
+    plain = replace(of_two_files(batch_size=8), ahead=0)
+    fast = replace(of_two_files(batch_size=8), ahead=2, kept=tmp_path / "kept.arrow")
+    # In the first epoch rows of the first file are missing, and others come twice.
+    expected = taken(plain, 0, 9)
+    first = fast.stream(0)
+    found = [batch for _ in range(3) for batch in next(first).batches]
+    assert not (tmp_path / "kept.arrow").exists()
+    found += [batch for _ in range(6) for batch in next(first).batches]
+    assert (tmp_path / "kept.arrow").exists()
+    assert_same(found, expected)
+    assert_same(taken(replace(fast, kept=tmp_path / "kept.arrow"), 0, 9), expected)
+
+
+def test_rows_are_named_by_their_files_where_there_are_several() -> None:
+    parts = [Dataset.from_list([{"text": "x", "label": name, "line": 2 + n} for n in range(2)]) for name in "ab"]
+    made = replace(stream(), rows=Joined(parts, ["a.csv", "b.csv"]))
+    assert made.where(update_of([3, 0])) == "line 3 of b.csv, line 2 of a.csv"

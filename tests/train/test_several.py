@@ -10,28 +10,13 @@ import pytest
 
 from tests import toy
 from tunesmith.core.step import Batch, Update
-from tunesmith.train.several import SeveralBatches, allotted
+from tunesmith.train.several import SeveralBatches
 
 
 def several(*counts: int, shares: tuple[float, ...] | None = None, seed: int = 0) -> SeveralBatches:
     each = [toy.prepared({}, count=count).batches for count in counts]
     given = shares or tuple(count / sum(counts) for count in counts)
     return SeveralBatches(each, [f"task{n}" for n in range(len(counts))], lambda progress: given, 3.0, seed)
-
-
-@pytest.mark.parametrize(
-    ("total", "shares", "expected"),
-    [
-        (10, (0.5, 0.5), [5, 5]),
-        (10, (0.46, 0.54), [5, 5]),  # 4.6 and 5.4: the larger remainder gets the one that is left
-        (7, (0.2, 0.3, 0.5), [1, 2, 4]),  # 1.4, 2.1, 3.5: 1, 2, 3, and the half gets the last
-        (3, (1.0, 0.0), [3, 0]),
-    ],
-)
-def test_shares_become_whole_numbers_by_their_remainders(
-    total: int, shares: tuple[float, ...], expected: list[int]
-) -> None:
-    assert allotted(total, shares) == expected
 
 
 def test_an_epoch_gives_every_task_its_share_in_an_order_of_its_own() -> None:

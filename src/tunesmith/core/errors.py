@@ -97,3 +97,12 @@ def raise_faults(
         shown.append(f"… and {total - len(shown)} more")
     lines = "\n".join(f"  - {fault}" for fault in shown)
     raise kind(f"{headline}\n{lines}", hint=hint)
+
+
+def raise_together(errors: Sequence[DataError]) -> None:
+    """Raise the faults of several files as one DataError; do nothing when there are none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        hints = dict.fromkeys(error.hint for error in errors if error.hint)
+        raise DataError("\n".join(error.message for error in errors), hint=" ".join(hints))

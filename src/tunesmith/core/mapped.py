@@ -43,6 +43,19 @@ class Mapped:
         """Rows with the columns of the first."""
         return cls(pa.Table.from_pylist(list(rows)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Mapped]) -> Mapped:
+        """The rows of several, one after another; all have the columns of the first."""
+        names = parts[0].column_names
+        table = pa.concat_tables([part._table.select(names) for part in parts])
+        if all(part._places is None for part in parts):
+            return cls(table)
+        places, start = [], 0
+        for part in parts:
+            places.append(start + (np.arange(len(part)) if part._places is None else part._places))
+            start += len(part._table)
+        return cls(table, np.concatenate(places))
+
     @property
     def column_names(self) -> list[str]:
         """The names of the columns."""
@@ -99,6 +112,11 @@ class Mapped:
     def rename_columns(self, names: Mapping[str, str]) -> Mapped:
         """The rows with other names for some columns."""
         return Mapped(self._table.rename_columns([names.get(name, name) for name in self.column_names]), self._places)
+
+    def with_column(self, name: str, value: Any, kind: pa.DataType) -> Mapped:
+        """The rows with one more column, that has this value in all of them."""
+        column = pa.repeat(pa.scalar(value, kind), len(self._table))
+        return Mapped(self._table.append_column(name, column), self._places)
 
     def _gathered(self, wanted: NDArray[np.int64]) -> pa.Table:
         if not len(wanted):

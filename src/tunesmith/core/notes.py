@@ -40,6 +40,28 @@ class _Once(logging.Filter):
         return new
 
 
+class _About(logging.Filter):
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = f"{self._what}: {record.getMessage()}", None
+        return True
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Say inside the block what each sentence is about: `b.csv: …`."""
+    one = _About(what)
+    # Before all others, so that the same sentence about two things is two sentences to them.
+    LOGGER.filters.insert(0, one)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(one)
+
+
 @contextmanager
 def listening() -> Iterator[list[str]]:
     """Collect every note said inside the block; a text that was said in it already is not said again."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
+
+import numpy as np
 
 from tunesmith.core.column import Row
 
@@ -36,6 +39,44 @@ class Bins:
         chosen = self.bins[places] if isinstance(places, slice) else [self.bins[place] for place in places]
         members = iter(take(self.rows, [number for one in chosen for number in one]))
         return {"members": [[next(members) for _ in one] for one in chosen]}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The rows of several files, one file after another: each row has the key `file`, the name of its file."""
+
+    parts: Sequence[Rows]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, places: slice | list[int]) -> Mapping[str, Sequence[Any]]:
+        """Rows at these places; what the rows of a file lack is None there."""
+        wanted = np.arange(len(self))[places]
+        ends = list(accumulate(map(len, self.parts)))
+        owners = np.searchsorted(ends, wanted, side="right")
+        found: dict[str, list[Any]] = {}
+        for number in np.unique(owners).tolist():
+            part = self.parts[number]
+            there = np.flatnonzero(owners == number).tolist()
+            columns = part[(wanted[there] - ends[number] + len(part)).tolist()]
+            for name, values in {**columns, "file": [self.names[number]] * len(there)}.items():
+                column = found.setdefault(name, [None] * len(wanted))
+                for place, value in zip(there, values, strict=True):
+                    column[place] = value
+        return found
+
+
+def line_of(row: Row) -> str:
+    """Where a user finds a row: `7`, or `7 of b.csv` where a split has several files; empty where nothing is known.
+
+    Of examples that were packed into one row it is the first one's line.
+    """
+    first = row["members"][0] if "members" in row else row
+    if "line" not in first:
+        return ""
+    return f"{first['line']} of {row['file']}" if "file" in row else str(first["line"])
 
 
 def take(rows: Rows, places: slice | list[int]) -> list[Row]:

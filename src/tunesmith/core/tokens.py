@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, ModelError, raise_faults
+from tunesmith.core.rows import line_of
 from tunesmith.core.step import Batch
 
 IGNORED = -100
@@ -141,7 +142,7 @@ def _delimited(
 
 
 def _place(row: Row) -> str:
-    return f"line {row['line']}: " if "line" in row else ""
+    return f"line {line_of(row)}: " if "line" in row else ""
 
 
 def pad(examples: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ LEAST_ROWS = 2
 def check(files: Mapping[str, Slice], splits: Mapping[str, Slice], *, columns: Sequence[Column]) -> None:
     """Raise DataError if models can't be trained or judged on these rows.
 
-    files: every file as a whole, before it was split. splits: what trains and what judges.
+    files: every file as a whole, before it was split; those that train are one. splits: what trains and what judges.
     """
     faults = list(_sizes(splits))
     train = splits["train"]
@@ -39,13 +39,13 @@ def _sizes(splits: Mapping[str, Slice]) -> Iterator[str]:
         if len(part.scan) < least:
             total = len(part.table.rows)
             yield (
-                f"the {name} split has {len(part.scan)} of the {total} rows of {part.table.path}, and needs {least}: "
+                f"the {name} split has {len(part.scan)} of the {total} rows of {part.file}, and needs {least}: "
                 "give more rows, another share, or null for no such split"
             )
 
 
 def _sameness(train: Slice, columns: Sequence[Column]) -> Iterator[str]:
-    scan, path, names = train.scan, train.table.path, train.table.columns
+    scan, path, names = train.scan, train.file, train.table.columns
     if (scan.keys == scan.keys[0]).all():
         shown = ", ".join(f"'{names[role]}'" for role in inputs(columns) if role in names)
         yield f"{path}: all {len(scan):,} training rows have the same text in {shown}"
@@ -58,7 +58,7 @@ def _classes(files: Mapping[str, Slice], splits: Mapping[str, Slice], role: str)
     for part in files.values():
         yield from _mixed(part, role)
     train = files["train"]
-    place = f"{train.table.path}: column '{train.table.columns[role]}'"
+    place = f"{train.file}: column '{train.table.columns[role]}'"
     known = train.scan.classes()
     if len(known.counts) < 2:
         what = f"the single class '{next(iter(known.counts))}'" if known.counts else "no class"
@@ -82,9 +82,9 @@ def _mixed(part: Slice, role: str) -> Iterator[str]:
         return
     totals = {sort: sum(classes.counts[name] for name in names) for sort, names in sorts.items()}
     rare, usual = sorted(totals, key=lambda sort: totals[sort])
-    first = min(sorts[rare], key=lambda name: classes.lines[name])
+    first = min(sorts[rare], key=lambda name: classes.first[name])
     yield (
-        f"{part.table.path}: column '{part.table.columns[role]}' has {usual} in {totals[usual]:,} rows "
+        f"{part.file}: column '{part.table.columns[role]}' has {usual} in {totals[usual]:,} rows "
         f"(such as '{sorts[usual][0]}') but {rare} in {totals[rare]:,}, "
         f"the first in line {classes.lines[first]} ('{first}')"
     )

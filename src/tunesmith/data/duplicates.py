@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tunesmith.core.errors import DataError, raise_faults
-from tunesmith.data.scan import Scan
+from tunesmith.data.scan import Place, Scan
 from tunesmith.data.slices import Slice
 
 SHOWN = 5
@@ -23,7 +23,7 @@ class Repeats:
 
     rows: int
     contradictions: int
-    lines: list[tuple[int, int]]
+    lines: list[tuple[Place, Place]]
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,19 @@ class Overlap:
     split: str
     other: str
     rows: int
-    line: int
-    other_line: int
+    line: Place
+    other_line: Place
 
 
 def repeats(scan: Scan) -> Repeats:
     """Count exact repetitions of texts within a split."""
     order = np.argsort(scan.keys, kind="stable")
-    keys, answers, lines = scan.keys[order], scan.answers[order], scan.lines[order]
+    keys, answers = scan.keys[order], scan.answers[order]
     again = keys[1:] == keys[:-1]
     differs = again & (answers[1:] != answers[:-1])
-    pairs = sorted(zip(lines[:-1][differs].tolist(), lines[1:][differs].tolist(), strict=True))
-    return Repeats(int(again.sum()), len(np.unique(keys[1:][differs])), pairs[:SHOWN])
+    pairs = sorted(zip(order[:-1][differs].tolist(), order[1:][differs].tolist(), strict=True))[:SHOWN]
+    lines = [(scan.place(one), scan.place(other)) for one, other in pairs]
+    return Repeats(int(again.sum()), len(np.unique(keys[1:][differs])), lines)
 
 
 def overlaps(splits: Mapping[str, Slice]) -> list[Overlap]:
@@ -56,7 +57,7 @@ def overlaps(splits: Mapping[str, Slice]) -> list[Overlap]:
             shared = np.flatnonzero(np.isin(one.keys, two.keys))
             if len(shared):
                 there = np.flatnonzero(two.keys == one.keys[shared[0]])[0]
-                lines = int(one.lines[shared[0]]), int(two.lines[there])
+                lines = one.place(int(shared[0])), two.place(int(there))
                 found.append(Overlap(split, other, len(shared), *lines))
     return found
 

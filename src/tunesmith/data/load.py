@@ -9,7 +9,8 @@ from tunesmith.core.column import Column
 from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Panel
-from tunesmith.data import overview
+from tunesmith.core.rows import Rows
+from tunesmith.data import mix, overview
 from tunesmith.data.check import check
 from tunesmith.data.columns import inputs
 from tunesmith.data.duplicates import Overlap, Repeats, counted, overlaps, repeats, sentence, without_leaks
@@ -24,11 +25,12 @@ from tunesmith.data.sources import files_of, resolve
 class Splits:
     """The rows that train and the rows that judge; each row has its roles and `line`.
 
-    columns: role -> column of the training file. sources: split -> path, sha256 of the file, rows of the split.
-    panels: what the report shows of the data.
+    columns: role -> column of the (first) training file. sources: split -> path, sha256 of the file, rows of the split;
+    further training files are `mix.0` and so on, and the rows of `train` then say their `file`. panels: what the report
+    shows of the data.
     """
 
-    train: Mapped
+    train: Rows
     validation: Mapped | None
     test: Mapped | None
     columns: dict[str, str]
@@ -43,11 +45,13 @@ def load(settings: DataSettings, columns: Sequence[Column]) -> Splits:
     for table in tables.values():
         pairs = ", ".join(f"{role} = '{name}'" for role, name in table.columns.items())
         note(f"Columns of {table.path}: {pairs}.")
-    files = whole(tables, columns, seed=settings.split_seed)
-    raw = divide(files, settings)
+    files = whole(mix.completed(tables, columns), columns, seed=settings.split_seed)
+    divided = divide(files, settings)
+    training = mix.parts_of(divided["train"], files)
+    raw = {**divided, "train": mix.joined(training)}
     shared = overlaps(raw)
     splits = without_leaks(raw, shared, leaks=settings.leaks)
-    check(files, splits, columns=columns)
+    check(mix.merged(files), splits, columns=columns)
     repeated = repeats(splits["train"].scan)
     _say(settings, splits, repeated=repeated, shared=shared)
     panels = overview.panels(splits)
@@ -56,13 +60,14 @@ def load(settings: DataSettings, columns: Sequence[Column]) -> Splits:
     # Of files that rows name only the bytes are compared, above.
     if settings.near_duplicates and not any(column.path for column in columns):
         panels += near_panels(splits, inputs(columns))
-    rows = {name: part.rows() for name, part in splits.items()}
+    held_out = {name: part for name, part in splits.items() if name != "train"}
     sources: dict[str, dict[str, str | int]] = {
         name: {"path": str(part.table.path), "sha256": part.table.sha256, "rows": len(part.scan)}
-        for name, part in splits.items()
+        for name, part in {**mix.named(training), **held_out}.items()
     }
+    rows = {name: part.rows() for name, part in held_out.items()}
     return Splits(
-        rows["train"], rows.get("validation"), rows.get("test"), splits["train"].table.columns, sources, panels
+        mix.rows_of(training), rows.get("validation"), rows.get("test"), training[0].table.columns, sources, panels
     )
 
 

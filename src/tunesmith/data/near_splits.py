@@ -91,9 +91,9 @@ def _example(name: str, pair: near.Pair, splits: Mapping[str, Slice], *, roles: 
     part, train = splits[name], splits["train"]
     return NearRow(
         name,
-        int(part.scan.lines[pair.held]),
+        part.scan.place(pair.held),
         _content(part, pair.held, roles),
-        int(train.scan.lines[pair.train]),
+        train.scan.place(pair.train),
         _content(train, pair.train, roles),
     )
 

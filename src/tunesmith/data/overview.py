@@ -10,6 +10,7 @@ import numpy as np
 
 from tunesmith.core.panel import Bars, Cell, Panel, Table
 from tunesmith.data.duplicates import Overlap, Repeats
+from tunesmith.data.scan import Place
 from tunesmith.data.slices import Slice
 
 DRAWN_CLASSES = 60
@@ -22,15 +23,15 @@ class NearRow:
     """A row of `split` and the training row that it nearly repeats: lines and texts."""
 
     split: str
-    line: int
+    line: Place
     text: str
-    train_line: int
+    train_line: Place
     train_text: str
 
 
 def panels(splits: Mapping[str, Slice]) -> list[Panel]:
     """The table of splits, and what is to be predicted in each."""
-    rows: list[list[Cell]] = [[name, len(part.scan), str(part.table.path)] for name, part in splits.items()]
+    rows: list[list[Cell]] = [[name, len(part.scan), part.file] for name, part in splits.items()]
     found: list[Panel] = [Table("Splits", ["split", "rows", "file"], rows)]
     if splits["train"].scan.names:
         found.append(_classes(splits))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tunesmith.core import files
 from tunesmith.core.column import Column
-from tunesmith.core.errors import DataError
+from tunesmith.core.errors import DataError, raise_together
 from tunesmith.core.mapped import Mapped
 from tunesmith.data import cache, linked
 from tunesmith.data.columns import find
@@ -165,9 +165,5 @@ def read_all(paths: dict[str, Path], columns: Sequence[Column], *, need_targets:
             tables[split] = read(path, columns, need_targets=need_targets)
         except DataError as error:
             errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        hints = dict.fromkeys(error.hint for error in errors if error.hint)
-        raise DataError("\n".join(error.message for error in errors), hint=" ".join(hints))
+    raise_together(errors)
     return tables

@@ -19,6 +19,8 @@ from tunesmith.data.columns import inputs
 
 BATCH_ROWS = 4_000
 BETWEEN = "\x1f"
+Place = int | str
+"""The line of a row; `7 of b.csv` where there are several files."""
 
 
 def key(content: str, seed: int) -> int:
@@ -29,10 +31,13 @@ def key(content: str, seed: int) -> int:
 
 @dataclass(frozen=True)
 class Classes:
-    """How often each class occurs: `counts` and `lines` (of the first row that has it), by name."""
+    """How often each class occurs: `counts`, `lines` (of the first row that has it) and `first` (its position), by
+    name.
+    """
 
     counts: dict[str, int]
-    lines: dict[str, int]
+    lines: dict[str, Place]
+    first: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Scan:
     keys: equal where the texts are equal. answers: equal where the targets are equal. lines: where the row stands.
     codes, owners: the classes of all rows one after another, and for each the position of its row.
     names: the name of each code. numbers: the target number of each row, if there is such a target.
+    files: the names of the files, where there are several. origins: the number of each row's file among them.
     """
 
     keys: NDArray[np.uint64]  # [rows]
@@ -51,13 +57,15 @@ class Scan:
     owners: NDArray[np.int64]  # [classes of all rows]
     names: tuple[str, ...] = ()
     numbers: NDArray[np.float64] | None = None  # [rows]
+    files: tuple[str, ...] = ()
+    origins: NDArray[np.int16] | None = None  # [rows]
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The same as arrays alone, to be kept in a file."""
-        found: dict[str, NDArray[Any]] = {name: value for name, value in vars(self).items() if value is not None}
+        """The same of one file's rows as arrays alone, to be kept in a file."""
+        found = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         # As bytes: numpy's own texts lose zeros at their end.
         return {**found, "names": np.frombuffer(json.dumps(self.names).encode(), dtype=np.uint8)}
 
@@ -65,6 +73,31 @@ class Scan:
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Scan:
         """The scan that gave these `arrays`."""
         return cls(**{**arrays, "names": tuple(json.loads(arrays["names"].tobytes()))})  # type: ignore[arg-type]
+
+    @classmethod
+    def joined(cls, scans: Sequence[Scan], files: Sequence[str]) -> Scan:
+        """The scans of several files, one after another."""
+        lengths = [len(one) for one in scans]
+        starts = np.cumsum([0, *lengths[:-1]])
+        numbering: dict[str, int] = {}
+        numbers = [[numbering.setdefault(name, len(numbering)) for name in one.names] for one in scans]
+        measured = [one.numbers for one in scans if one.numbers is not None]
+        return cls(
+            np.concatenate([one.keys for one in scans]),
+            np.concatenate([one.answers for one in scans]),
+            np.concatenate([one.lines for one in scans]),
+            np.concatenate([np.array(new, np.int32)[one.codes] for new, one in zip(numbers, scans, strict=True)]),
+            np.concatenate([one.owners + start for start, one in zip(starts, scans, strict=True)]),
+            tuple(numbering),
+            np.concatenate(measured) if measured else None,
+            tuple(files),
+            np.repeat(np.arange(len(scans), dtype=np.int16), lengths),
+        )
+
+    def place(self, position: int) -> Place:
+        """Where a user finds a row."""
+        line = int(self.lines[position])
+        return line if self.origins is None else f"{line} of {self.files[self.origins[position]]}"
 
     def take(self, positions: NDArray[np.int64]) -> Scan:
         """The same of the rows at `positions` alone."""
@@ -80,14 +113,17 @@ class Scan:
             owners[kept],
             self.names,
             None if self.numbers is None else self.numbers[positions],
+            self.files,
+            None if self.origins is None else self.origins[positions],
         )
 
     def classes(self) -> Classes:
         """Counts and first lines of the classes that occur."""
         codes, first, counts = np.unique(self.codes, return_index=True, return_counts=True)
         names = [self.names[code] for code in codes]
-        lines = self.lines[self.owners[first]]
-        return Classes(dict(zip(names, counts.tolist(), strict=True)), dict(zip(names, lines.tolist(), strict=True)))
+        places = dict(zip(names, self.owners[first].tolist(), strict=True))
+        lines = {name: self.place(place) for name, place in places.items()}
+        return Classes(dict(zip(names, counts.tolist(), strict=True)), lines, places)
 
 
 def scan(rows: Mapped, columns: Sequence[Column], *, seed: int) -> Scan:

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tunesmith.core.errors import nearest
 
 LARGEST_SHARE = 0.5
 LARGEST_SUM = 0.9
+
+
+class Mixed(BaseModel):
+    """A further training file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    file: str
+    """A file of rows, or a folder, as `train` names one."""
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """How many of its examples are trained on for each one of the first file, whose weight is 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"file": value}
+        unknown = [str(key) for key in value if key not in cls.model_fields] if isinstance(value, dict) else []
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is unknown. {nearest(unknown[0], cls.model_fields)}")
+        return value
+
+    @field_validator("file")
+    @classmethod
+    def _filled(cls, value: str) -> str:
+        return _not_blank(value)
 
 
 class DataSettings(BaseModel):
@@ -18,6 +46,10 @@ class DataSettings(BaseModel):
     train: str
     """A file of rows (.csv, .tsv, .jsonl, .json, .parquet, most of them also .gz), a folder with `train.*` in it,
     or one of images, with a folder a class.
+    """
+    mix: list[Mixed] = []
+    """Further training files, each `{file: FILE, weight: 1.0}`; the file in `train` has the weight 1. An epoch has as
+    many examples as all of them, of each file in the share of its weight; shares for other splits are not taken here.
     """
     validation: float | str | None = 0.1
     """Rows that choose among models: a share split off the training file, a file, or null for none."""
@@ -33,14 +65,20 @@ class DataSettings(BaseModel):
     @field_validator("train", "validation", "test")
     @classmethod
     def _filled(cls, value: float | str | None) -> float | str | None:
-        if isinstance(value, str) and not value.strip():
-            raise ValueError("is blank: must be the path of a file")
+        if isinstance(value, str):
+            return _not_blank(value)
         if isinstance(value, float | int) and not 0 < value <= LARGEST_SHARE:
             raise ValueError(
                 f"{value!r} is out of range: a share must be more than 0 and at most {LARGEST_SHARE}; "
                 "null for no such split"
             )
         return value
+
+    @field_validator("mix", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        # One file needs no list, and null means none, as in other lists of a recipe.
+        return [] if value is None else [value] if isinstance(value, str | dict) else value
 
     @model_validator(mode="after")
     def _enough_left(self) -> DataSettings:
@@ -56,3 +94,9 @@ class DataSettings(BaseModel):
 def share(value: float | str | None) -> float:
     """The share of the training file that a split takes: 0 where it is a file, or none."""
     return float(value) if isinstance(value, float | int) else 0.0
+
+
+def _not_blank(path: str) -> str:
+    if not path.strip():
+        raise ValueError("is blank: must be the path of a file")
+    return path

@@ -8,13 +8,15 @@ import pyarrow.compute as pc
 
 from tunesmith.core.mapped import numbers_of, table_of
 from tunesmith.core.part import Task
-from tunesmith.core.rows import BLOCK, Bins, Rows
+from tunesmith.core.rows import BLOCK, Bins, Joined, Rows
 
 
 def sizes(rows: Rows, task: Task) -> np.ndarray:
     """The size of each row, over the columns that are read: characters of texts, items of lists, tokens where the task
     arranged them: [rows]. Images are all alike.
     """
+    if isinstance(rows, Joined):
+        return np.concatenate([sizes(part, task) for part in rows.parts])
     if isinstance(rows, Bins):
         members = sizes(rows.rows, task)
         return np.array([members[list(one)].sum() for one in rows.bins])

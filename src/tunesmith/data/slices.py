@@ -29,6 +29,11 @@ class Slice:
     scan: Scan
     positions: NDArray[np.int64]
 
+    @property
+    def file(self) -> str:
+        """The file, or the files, as a message names them."""
+        return ", ".join(self.scan.files) or str(self.table.path)
+
     def take(self, kept: NDArray[np.int64]) -> Slice:
         """The rows at `kept`, counted within this slice."""
         return Slice(self.table, self.scan.take(kept), self.positions[kept])

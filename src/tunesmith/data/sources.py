@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tunesmith.data.settings import DataSettings
 
 # Names by which the files of a folder are known.
 STEMS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+MIX = "mix."
 
 
 def resolve(settings: DataSettings) -> DataSettings:
@@ -20,8 +22,12 @@ def resolve(settings: DataSettings) -> DataSettings:
 
     Validation and test files of the folder take the place of shares that the user did not set. A file named `train.csv`
     alone never brings its neighbors along. A folder of images counts as a file, and one that has folders of classes in
-    `train` as a folder of such files.
+    `train` as a folder of such files. Of a folder in `mix` the training file is taken.
     """
+    return _with_mix(_with_folder(settings), [_of_mix(one.file) for one in settings.mix])
+
+
+def _with_folder(settings: DataSettings) -> DataSettings:
     folder = Path(settings.train).expanduser()
     if not folder.is_dir():
         return settings
@@ -52,8 +58,9 @@ def resolve(settings: DataSettings) -> DataSettings:
 def absolute(settings: DataSettings) -> DataSettings:
     """Settings that name files by their whole paths, so that a run goes on from any folder."""
     found = resolve(settings)
-    paths = {split: str(path.resolve()) for split, path in files_of(found).items()}
-    return DataSettings.model_validate({**found.model_dump(), **paths})
+    paths = {name: str(path.resolve()) for name, path in files_of(found).items()}
+    mixed = [paths.pop(mixed_name(place)) for place in range(len(found.mix))]
+    return _with_mix(DataSettings.model_validate({**found.model_dump(), **paths}), mixed)
 
 
 def training_file(path: Path) -> Path:
@@ -62,13 +69,46 @@ def training_file(path: Path) -> Path:
 
 
 def files_of(settings: DataSettings) -> dict[str, Path]:
-    """Split -> file, for the splits that have a file of their own; raise DataError if two of them are one file."""
+    """Split -> file, for the splits that have a file of their own; further training files are `mix.0` and so on. Raise
+    DataError if two of them are one file.
+    """
     named = {split: getattr(settings, split) for split in STEMS}
+    named |= {mixed_name(place): one.file for place, one in enumerate(settings.mix)}
     paths = {split: Path(value).expanduser() for split, value in named.items() if isinstance(value, str)}
     for (split, path), (other, second) in combinations(paths.items(), 2):
         if path.resolve() == second.resolve():
-            raise DataError(f"data.{split} and data.{other} are the same file, {path}.", hint="Give a share instead.")
+            hint = "Give a share instead."
+            if is_mixed(other):
+                again = split == "train" or is_mixed(split)
+                hint = "Name it once: a greater weight gives more of it." if again else "Leave it out of data.mix."
+            raise DataError(f"data.{split} and data.{other} are the same file, {path}.", hint=hint)
     return paths
+
+
+def is_mixed(name: str) -> bool:
+    """Whether `files_of` calls a further training file by this name."""
+    return name.startswith(MIX)
+
+
+def mixed_name(place: int) -> str:
+    """What `files_of` calls a further training file."""
+    return f"{MIX}{place}"
+
+
+def _with_mix(settings: DataSettings, files: Sequence[str]) -> DataSettings:
+    mixed = [one.model_copy(update={"file": file}) for one, file in zip(settings.mix, files, strict=True)]
+    return settings if mixed == settings.mix else settings.model_copy(update={"mix": mixed})
+
+
+def _of_mix(file: str) -> str:
+    folder = Path(file).expanduser()
+    if not folder.is_dir():
+        return file
+    for split in ("validation", "test"):
+        path = _only(folder, STEMS[split])
+        if path is not None:
+            note(f"{path} is not used: of a folder in data.mix only the training file is.")
+    return str(training_file(folder))
 
 
 def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:

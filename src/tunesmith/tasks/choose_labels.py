@@ -12,6 +12,7 @@ from typing import Literal
 from tunesmith.core import column
 from tunesmith.core.column import Row
 from tunesmith.core.errors import SHOWN_FAULTS, DataError, raise_faults
+from tunesmith.core.rows import line_of
 
 Form = Literal["number", "letter", "text"]
 FORMS: tuple[Form, ...] = ("number", "letter", "text")
@@ -114,4 +115,4 @@ def sentence(row: Row, form: Form) -> str:
 
 def _fault(row: Row, form: Form) -> str:
     told = sentence(row, form)
-    return f"line {row['line']}: {told}" if "line" in row else told
+    return f"line {line_of(row)}: {told}" if "line" in row else told

@@ -19,7 +19,7 @@ from tunesmith.core.errors import DataError, raise_faults
 from tunesmith.core.notes import note
 from tunesmith.core.panel import Bars, Panel, Points, Tokens
 from tunesmith.core.part import Reader, Task
-from tunesmith.core.rows import Rows
+from tunesmith.core.rows import Rows, line_of
 from tunesmith.core.step import Batch, Step
 from tunesmith.tasks import embed_ranking, embed_vectors
 
@@ -120,7 +120,7 @@ class Embed(Task):
         low, high, pairs = np.inf, -np.inf, Counter[int]()
         for number, row in enumerate(rows, 1):
             if not row.get("pair"):
-                faults.append(f"line {row.get('line', number)}: has no second text")
+                faults.append(f"line {line_of(row) or number}: has no second text")
             elif self.couples:
                 pairs[embed_ranking.key_of(row["pair"])] += 1
             else:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tunesmith.core import column
 from tunesmith.core.column import Column, Row
 from tunesmith.core.errors import DataError, RecipeError, nearest
+from tunesmith.core.rows import line_of
 
 SHOWN_LINES = 10
 ROLES = {"system": "system", "user": "user", "assistant": "assistant"}
@@ -211,14 +212,15 @@ def right(row: Row, format: str) -> tuple[str, ...]:
 
 def refuse_unanswered(rows: Iterable[Row], format: str) -> None:
     """Raise DataError if rows to learn from end without an answer, with their number and the first lines."""
-    total, lines = 0, []
+    total = 0
+    lines: list[str] = []
     for row in rows:
         total += 1
         if not right(row, format):
-            lines.append(row.get("line", total))
+            lines.append(line_of(row) or str(total))
     if not lines:
         return
-    shown = ", ".join(str(line) for line in lines[:SHOWN_LINES]) + (", …" if len(lines) > SHOWN_LINES else "")
+    shown = ", ".join(lines[:SHOWN_LINES]) + (", …" if len(lines) > SHOWN_LINES else "")
     where = "line" if len(lines) == 1 else "lines"
     raise DataError(
         f"Rows to learn from must end with an answer: {len(lines):,} of {total:,} end with the user's turn "

@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith.core import column
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, raise_faults
+from tunesmith.core.rows import line_of
 
 Span = tuple[int, int]
 """First and last token; or characters, from the first up to (without) the second."""
@@ -70,7 +71,7 @@ def survey(rows: Iterable[Row]) -> Counts:
         try:
             place(row["context"], answers)
         except ValueError as error:
-            faults.append(f"line {row.get('line', counts.rows)}, answers: {error}")
+            faults.append(f"line {line_of(row) or counts.rows}, answers: {error}")
     hint = "An offset counts the characters of the context from 0."
     raise_faults(DataError, "These answers don't stand in their contexts:", faults, hint=hint)
     return counts

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core import tokens
 from tunesmith.core.column import Row
 from tunesmith.core.errors import DataError, RecipeError
+from tunesmith.core.rows import line_of
 from tunesmith.tasks import span_rows
 from tunesmith.tasks.span_rows import Span
 
@@ -157,7 +158,7 @@ def example(row: Row, one: Encoded, shape: Shape, classifier: int | None) -> dic
 
 def named(row: Row) -> str:
     """How a message calls a row."""
-    return f"line {row['line']}" if "line" in row else f"the question {row['question']!r}"
+    return f"line {line_of(row)}" if "line" in row else f"the question {row['question']!r}"
 
 
 def likeliest(starts: Tensor, ends: Tensor, inside: Tensor, longest: int, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Cell, Panel, Table
 from tunesmith.core.panel import Tokens as Seen
 from tunesmith.core.part import Reader, Task
-from tunesmith.core.rows import Rows, blocks
+from tunesmith.core.rows import Rows, blocks, line_of
 from tunesmith.core.step import Batch, Step
 from tunesmith.tasks import tag_answers, tag_spans, tag_windows, tag_words
 from tunesmith.tasks.tag_answers import objects
@@ -283,5 +283,5 @@ class Tag(Task):
                 self._told.add(word)
                 if len(self._told) > NAMED:
                     continue
-                line = f" (line {row['line']})" if "line" in row else ""
+                line = f" (line {line_of(row)})" if "line" in row else ""
                 note(f"The tokenizer makes nothing of the word {word!a}{line}: its answer is {self._unread_tag}.")

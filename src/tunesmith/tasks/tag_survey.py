@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tunesmith.core.column import Row
 from tunesmith.core.errors import SHOWN_FAULTS, DataError, raise_faults
 from tunesmith.core.notes import note, warn
+from tunesmith.core.rows import line_of
 from tunesmith.tasks import tag_spans
 
 SHOWN_NAMES = 20
@@ -99,7 +100,7 @@ class Survey:
 
 
 def _told(row: Row, fault: str) -> str:
-    return f"line {row['line']}, {fault}" if "line" in row else fault
+    return f"line {line_of(row)}, {fault}" if "line" in row else fault
 
 
 def _check_several(reading: Reading) -> None:

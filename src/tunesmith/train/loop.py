@@ -69,6 +69,7 @@ def train(  # noqa: C901 - one page on purpose
     if start is not None:
         state = checkpoint.load(start, training, parts)
         best, batches.cut, training.stop = state["best"], state["cut"], state["stop"]
+        batches.seen = state["seen"]
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
         log.forget_after(training.step)
@@ -82,7 +83,7 @@ def train(  # noqa: C901 - one page on purpose
 
     def save() -> None:
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-        extra = {"best": best, "cut": batches.cut, "stop": training.stop, "scaler": scaler}
+        extra = {"best": best, "cut": batches.cut, "seen": batches.seen, "stop": training.stop, "scaler": scaler}
         checkpoint.save(outside.checkpoints, training, parts, extra)
 
     # 2. The stream of updates, wrapped by the parts.

@@ -15,16 +15,7 @@ import numpy as np
 from tunesmith.core.seeding import seed_of
 from tunesmith.core.step import Update
 from tunesmith.train.batches import Batches
-
-
-def allotted(total: int, shares: Sequence[float]) -> list[int]:
-    """`total` cut into whole numbers in the ratio of the shares, which add up to 1, by largest remainders."""
-    wanted = [total * share for share in shares]
-    found = [int(one) for one in wanted]
-    by_remainder = sorted(range(len(shares)), key=lambda place: (found[place] - wanted[place], place))
-    for place in by_remainder[: total - sum(found)]:
-        found[place] += 1
-    return found
+from tunesmith.train.mix import apportioned
 
 
 @dataclass
@@ -54,13 +45,24 @@ class SeveralBatches:
         return range(sum(len(one.rows) for one in self.each))
 
     @property
+    def seen(self) -> list[list[int]]:
+        """Of every task, what was taken of each of its files (`Batches.seen`)."""
+        return [list(one.seen) for one in self.each]
+
+    @seen.setter
+    def seen(self, counts: Sequence[Sequence[int]]) -> None:
+        for one, own in zip(self.each, counts, strict=True):
+            one.seen = own
+
+    @property
     def updates_an_epoch(self) -> int:
         """Updates as long as one pass over all rows."""
         return sum(one.updates_an_epoch for one in self.each)
 
     def turns(self, epoch: int) -> np.ndarray:
         """Whose turn each update of an epoch is: [updates], numbers of tasks."""
-        counts = allotted(self.updates_an_epoch, self.shares(min(1.0, epoch / max(1.0, self.epochs - 1))))
+        progress = min(1.0, epoch / max(1.0, self.epochs - 1))
+        counts = apportioned(self.shares(progress), self.updates_an_epoch)
         draw = np.random.default_rng(seed_of(self.seed, f"turns {epoch}"))
         return draw.permutation(np.repeat(np.arange(len(self.each)), counts))
 
