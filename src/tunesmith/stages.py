@@ -4,6 +4,9 @@
       - {task: fill, data: corpus.txt}     # each stage stands above what the recipe says for all
       - {}
 
+After a stage that made a delta the next one starts from the merged model, or, with `model: {earlier: stack}`, puts its
+own delta on top of the earlier ones (`models/stack.py`).
+
 A recipe without stages is one run, in the folder itself; with stages the folder holds a run a stage, `1-fill`,
 `2-classify`, and `stages.yaml`, from which `resume` goes on.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,10 @@ from tunesmith.core.document import Document
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.files import write_text
 from tunesmith.core.notes import note
+from tunesmith.core.part import Method
 from tunesmith.core.world import Old
 from tunesmith.data import sources
+from tunesmith.models import stack
 from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe, document_of, merged, resolve
 from tunesmith.run import Run
@@ -34,7 +40,8 @@ from tunesmith.serve.folder import MODEL, RECIPE, read_finished
 from tunesmith.train.log import Watcher
 
 STAGES, MERGED = "stages.yaml", "merged"
-KEPT = {"dtype", "quantize"}
+KEPT = {"dtype", "quantize", "earlier"}
+STACK = "stack"
 
 
 def read(
@@ -71,14 +78,14 @@ def resume(folder: str | Path, watch: Watcher | None = None) -> Run:
 
 def _go_on(folder: Path, stages: Sequence[Recipe], watch: Watcher | None) -> Run:
     done = Run(folder, False)
-    model: Path | None = None
     before: list[Old] = []
     places: list[Path] = []
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number}-{stage.task.word()}"
-        if model is not None:
-            settings = {key: value for key, value in stage.model.model_dump().items() if key in KEPT}
-            stage = replace(stage, model=ModelSettings(name=str(model.resolve()), **settings))
+        if places:
+            stage = replace(stage, model=_model(stage.model, places[-1]))
+        elif stage.model.earlier == STACK:
+            stage = replace(stage, model=stage.model.on([]))
         note(f"Stage {number} of {len(stages)}: {stage.title}, in {place}.")
         begun = (place / RECIPE).is_file()
         done = runs.resume(place, watch, before) if begun else runs.start(stage, place, watch, before)
@@ -87,25 +94,34 @@ def _go_on(folder: Path, stages: Sequence[Recipe], watch: Watcher | None) -> Run
         before.append(earlier.of_stage(place.name, read_finished(place), place / MODEL))
         places.append(place)
         continual.after(folder, places)
-        model = place / MODEL if number == len(stages) else _plain(place, stage)
     continual.report(folder)
     return done
 
 
-def _plain(place: Path, stage: Recipe) -> Path:
-    """The model that a stage made, as the next one can start from it: without a delta."""
-    if not stage.method.delta:
-        return place / MODEL
-    if not (place / MERGED).is_dir():
-        session.load(place).merge(place / MERGED)
-    return place / MERGED
+def _model(settings: ModelSettings, before: Path) -> ModelSettings:
+    """What a stage starts from after the one in the folder `before`: its plain model, or its backbone and deltas."""
+    earlier = read_finished(before)
+    if settings.earlier == STACK:
+        return earlier.model.on([*earlier.model.deltas, (before / MODEL).resolve()])
+    plain = before / MODEL
+    if earlier.method.delta:
+        plain = before / MERGED
+        if not plain.is_dir():
+            session.load(before).merge(plain)
+    return ModelSettings(name=str(plain.resolve()), dtype=settings.dtype, quantize=settings.quantize)
 
 
 def _resolved(read: Document, where: str) -> list[Recipe]:
     given = read.values.get("stages")
     if given is None:
         alone = {key: value for key, value in read.values.items() if key != "stages"}
-        return [resolve(Document(alone, read.lines), where)]
+        recipe = resolve(Document(alone, read.lines), where)
+        if recipe.model.earlier == STACK:
+            raise RecipeError(
+                "model.earlier: stack is said, but there is no earlier stage.",
+                hint="Name the folders of finished runs on this model, or leave it out.",
+            )
+        return [recipe]
     if not isinstance(given, list) or not given or not all(isinstance(one, Mapping | None) for one in given):
         raise RecipeError(
             f"stages must be a list of mappings, each with what is other in that stage; it is {given!r}.",
@@ -117,28 +133,57 @@ def _resolved(read: Document, where: str) -> list[Recipe]:
             found.append(_stage(read, number, where))
         except RecipeError as error:
             faults.append(f"Stage {number + 1}: {error.message}")
+    faults = faults or _misfits(found)
     if faults:
         raise RecipeError("\n".join(faults), hint="`tunesmith explain NAME` shows the settings of a part.")
     return found
 
 
+def _misfits(stages: Sequence[Recipe]) -> list[str]:
+    """What does not go together of a stage and those before it: a stack that can't be, a merge that can't be."""
+    faults: list[str] = []
+    below: list[Method] = []
+    for number, (before, stage) in enumerate(pairwise(stages), 2):
+        below.append(before.method)
+        if stage.model.earlier == STACK:
+            if why := stack.refusal(below, stage.method):
+                faults.append(f"Stage {number}: model.earlier: {why}.")
+            if (stage.model.dtype, stage.model.quantize) != (before.model.dtype, before.model.quantize):
+                faults.append(f"Stage {number}: model: a stack stays on one backbone, in one dtype and one quantize.")
+            continue
+        fixed = next((one for one in below if one.cannot_merge), None)
+        if fixed is not None:
+            faults.append(
+                f"Stage {number - 1}: method: the next stage can't start from a delta of '{fixed.word()}', which can't "
+                f"be merged: {fixed.cannot_merge}. Use another method, or say model: {{earlier: stack}} there."
+            )
+        below = []
+    return faults
+
+
 def _stage(read: Document, number: int, where: str) -> Recipe:
     values = {key: value for key, value in read.values.items() if key != "stages"}
     own = dict(read.values["stages"][number] or {})
-    model = own.get("model")
+    _check_model(own.get("model"), number)
+    above = {path: line for path, line in read.lines.items() if path[0] != "stages"}
+    inside = {path[2:]: line for path, line in read.lines.items() if path[:2] == ("stages", number) and path[2:]}
+    return resolve(Document(merged(values, own), above | inside), where)
+
+
+def _check_model(model: Any, number: int) -> None:
+    """Refuse what a stage can't say of the model that it starts from."""
     if number and model is not None and not (isinstance(model, Mapping) and set(model) <= KEPT):
         raise RecipeError(
             f"model: {model!r} is given, but a stage starts from the model that the one before it made.",
-            hint="Leave it out; model.dtype and model.quantize alone may be given.",
+            hint="Leave it out; model.dtype, model.quantize and model.earlier alone may be given.",
         )
-    above = {path: line for path, line in read.lines.items() if path[0] != "stages"}
-    inside = {path[2:]: line for path, line in read.lines.items() if path[:2] == ("stages", number) and path[2:]}
-    stage = resolve(Document(merged(values, own), above | inside), where)
-    last = number == len(read.values["stages"]) - 1
-    if stage.method.cannot_merge and not last:
+    earlier = model.get("earlier") if isinstance(model, Mapping) else None
+    if number and isinstance(earlier, list):
         raise RecipeError(
-            f"method: the next stage can't start from a delta of '{stage.method.word()}', which can't be merged: "
-            f"{stage.method.cannot_merge}.",
-            hint="Use another method in all stages but the last, such as full or lora.",
+            "model.earlier names runs, but what lies below a later stage is what the stages before it made.",
+            hint="Say stack or merge.",
         )
-    return stage
+    if not number and earlier == STACK:
+        raise RecipeError(
+            "model.earlier: stack is said, but no stage is before the first.", hint="Say it in a later one."
+        )
