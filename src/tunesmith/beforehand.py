@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from tunesmith import prepare
-from tunesmith.core.errors import DataError, UserError
+from tunesmith import earlier, prepare
+from tunesmith.core.errors import DataError, RecipeError, UserError
 from tunesmith.core.notes import silent
+from tunesmith.core.part import Method
 from tunesmith.data import sources
 from tunesmith.data.read import glance
+from tunesmith.models import stack
 from tunesmith.recipe import Recipe
 from tunesmith.report.wording import listing
 
+STACK = "stack"
 Refused = Sequence[tuple[str, UserError]]
 """What can't be trained, by its name in messages, and why."""
 
@@ -67,3 +72,44 @@ def _of_data(stage: Recipe) -> Iterator[UserError]:
             look()
         except UserError as error:
             yield error
+
+
+def misfits(stages: Sequence[Recipe]) -> list[str]:
+    """What does not go together of a stage and those before it: a stack that can't be, a merge that can't be."""
+    faults: list[str] = []
+    below: list[Method] = []
+    for number, (before, stage) in enumerate(pairwise(stages), 2):
+        below.append(before.method)
+        if stage.model.earlier == STACK:
+            if why := stack.refusal(below, stage.method):
+                faults.append(f"Stage {number}: model.earlier: {why}.")
+            if (stage.model.dtype, stage.model.quantize) != (before.model.dtype, before.model.quantize):
+                faults.append(f"Stage {number}: model: a stack stays on one backbone, in one dtype and one quantize.")
+            continue
+        fixed = next((one for one in below if one.cannot_merge), None)
+        if fixed is not None:
+            faults.append(
+                f"Stage {number - 1}: method: the next stage can't start from a delta of '{fixed.word()}', which can't "
+                f"be merged: {fixed.cannot_merge}. Use another method, or say model: {{earlier: stack}} there."
+            )
+        below = []
+    return faults
+
+
+def check_model(model: Any, number: int) -> None:
+    """Refuse what a stage can't say of the model that it starts from."""
+    if number and model is not None and not (isinstance(model, Mapping) and set(model) <= {*earlier.KEPT, "earlier"}):
+        raise RecipeError(
+            f"model: {model!r} is given, but a stage starts from the model that the one before it made.",
+            hint="Leave it out; model.dtype, model.quantize and model.earlier alone may be given.",
+        )
+    below = model.get("earlier") if isinstance(model, Mapping) else None
+    if number and isinstance(below, list):
+        raise RecipeError(
+            "model.earlier names runs, but what lies below a later stage is what the stages before it made.",
+            hint="Say stack or merge.",
+        )
+    if not number and below == STACK:
+        raise RecipeError(
+            "model.earlier: stack is said, but no stage is before the first.", hint="Say it in a later one."
+        )

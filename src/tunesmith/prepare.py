@@ -26,7 +26,7 @@ from tunesmith.data.load import Splits
 from tunesmith.data.settings import DataSettings
 from tunesmith.data.sizes import sizes
 from tunesmith.models import load as models
-from tunesmith.models import quantise, scratch, vocabulary
+from tunesmith.models import quantise, scratch, stack, vocabulary
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.train import faster, loop, optimizer, precision
@@ -203,13 +203,13 @@ def _checkpoint_activations(backbone: Backbone, recipe: Recipe) -> None:
 
 
 def load_backbone(recipe: Recipe) -> Backbone:
-    """The recipe's backbone with the task's head, before any part touches it; its limit is what the method leaves for
-    a text. A text limit it can't hold, a method that leaves nothing, and one that would train weights that are
-    quantised, raise RecipeError.
+    """The recipe's backbone with the task's head, and the deltas that stay below, before any part touches it; its limit
+    is what the methods leave for a text. A text limit it can't hold, a method that leaves nothing, and one that would
+    train weights that are quantised, or can't stand on those deltas, raise RecipeError.
     """
     check_quantised(recipe)
     task = recipe.task
-    backbone = models.load(recipe.model, task.auto_classes, task.head(), recipe.train.seed, task.reads)
+    backbone = stack.start(recipe.model, task, recipe.method, recipe.train.seed)
     task.meet(backbone.model)
     taken = recipe.method.positions()
     if backbone.limit - taken < SHORTEST:

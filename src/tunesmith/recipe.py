@@ -57,7 +57,7 @@ class Recipe:
     @property
     def title(self) -> str:
         """One line that names the run."""
-        return f"{self.task.word()} with {self.method.word()} on {self.model.called}"
+        return f"{self.task.word()} with {self.method.word()} on {self.model.titled}"
 
     def values(self) -> dict[str, Any]:
         """The mapping from which `resolve` makes the same recipe."""

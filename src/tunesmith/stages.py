@@ -5,6 +5,9 @@
       - {}
     alone: true                            # each but the first is also trained without those before it, to compare
 
+After a stage that made a delta the next one starts from the merged model, or, with `model: {earlier: stack}`, puts its
+own delta on top of the earlier ones (`models/stack.py`).
+
 A recipe without stages is one run, in the folder itself; with stages the folder holds a run a stage, `1-fill`,
 `2-classify`, and `stages.yaml`, from which `resume` goes on. Trained alone, one is: `2-classify-alone`.
 """
@@ -29,6 +32,7 @@ from tunesmith.core.notes import note
 from tunesmith.core.world import Old
 from tunesmith.data import sources
 from tunesmith.joint import Joint
+from tunesmith.models.settings import ModelSettings
 from tunesmith.recipe import Recipe, document_of, merged, resolve
 from tunesmith.report.wording import listing
 from tunesmith.run import Run
@@ -130,20 +134,20 @@ def _look_ahead(folder: Path, stages: Stages) -> None:
 def _go_on(folder: Path, stages: Stages, watch: Watcher | None) -> Run:
     done = Run(folder, False)
     places = _places(folder, stages)
-    model: Path | None = None
     before: list[Old] = []
     for number, (stage, place) in enumerate(zip(stages, places, strict=True), 1):
-        if model is not None:
-            stage = earlier.following(stage, str(model.resolve()))
         title = f"Stage {number} of {len(stages)}"
-        note(f"{title}: {stage.title}, in {place}.")
         with _told(f"{title} ({place.name})", place, places[: number - 1]):
+            if number > 1:
+                stage = replace(stage, model=_model(stage.model, places[number - 2]))
+            elif stage.model.earlier == beforehand.STACK:
+                stage = replace(stage, model=stage.model.on([]))
+            note(f"{title}: {stage.title}, in {place}.")
             done = _run(stage, place, watch, before)
             if not done.finished:
                 return Run(folder, False)
             before.append(earlier.of_stage(place.name, read_finished(place), place / MODEL))
             continual.after(folder, places[:number])
-            model = place / MODEL if number == len(stages) else _plain(place, stage)
     if stages.alone and not _each_alone(folder, stages, watch):
         return Run(folder, False)
     return replace(done, sequence=folder)
@@ -197,20 +201,32 @@ def _places(folder: Path, stages: Stages) -> list[Path]:
     return [folder / f"{number}-{stage.task.word()}" for number, stage in enumerate(stages, 1)]
 
 
-def _plain(place: Path, stage: Recipe) -> Path:
-    """The model that a stage made, as the next one can start from it: without a delta."""
-    if not stage.method.delta:
-        return place / MODEL
-    if not (place / MERGED).is_dir():
-        session.load(place).merge(place / MERGED)
-    return place / MERGED
+def _model(settings: ModelSettings, before: Path) -> ModelSettings:
+    """What a stage starts from after the one in the folder `before`: its plain model, or its backbone and deltas."""
+    made = read_finished(before)
+    if settings.earlier == beforehand.STACK:
+        return made.model.on([*made.model.deltas, (before / MODEL).resolve()])
+    plain = before / MODEL
+    if made.method.delta:
+        plain = before / MERGED
+        if not plain.is_dir():
+            session.load(before).merge(plain)
+    return ModelSettings(name=str(plain.resolve()), dtype=settings.dtype, quantize=settings.quantize)
 
 
 def _resolved(read: Document, where: str) -> Stages | Joint:
     if read.values.get("stages") is None and read.values.get(ALONE) is None:
         values = {key: value for key, value in read.values.items() if key not in (ALONE, "stages")}
         alone = Document(values, read.lines)
-        return joint.read(alone, where) if joint.KEY in values else Stages([resolve(alone, where)])
+        if joint.KEY in values:
+            return joint.read(alone, where)
+        recipe = resolve(alone, where)
+        if recipe.model.earlier == beforehand.STACK:
+            raise RecipeError(
+                "model.earlier: stack is said, but there is no earlier stage.",
+                hint="Name the folders of finished runs on this model, or leave it out.",
+            )
+        return Stages([recipe])
     return _built(read, lambda number: _stage(read, number, where))
 
 
@@ -235,6 +251,8 @@ def _built(read: Document, build: Callable[[int], Recipe]) -> Stages:
         except UserError as error:
             faults.append((f"Stage {number + 1}", error))
     beforehand.refuse(faults)
+    if told := beforehand.misfits(found):
+        raise RecipeError("\n".join(told), hint="`tunesmith explain NAME` shows the settings of a part.")
     return Stages(found, bool(alone))
 
 
@@ -246,23 +264,10 @@ def _stage(read: Document, number: int, where: str) -> Recipe:
             "tasks: a stage has one task; several train together in a recipe without stages.",
             hint="Train them first; a recipe with stages may then start from the model of one of them (`model`).",
         )
-    model = own.get("model")
-    if number and model is not None and not (isinstance(model, Mapping) and set(model) <= set(earlier.KEPT)):
-        raise RecipeError(
-            f"model: {model!r} is given, but a stage starts from the model that the one before it made.",
-            hint=f"Leave it out; {listing([f'model.{key}' for key in earlier.KEPT])} alone may be given.",
-        )
+    beforehand.check_model(own.get("model"), number)
     above = {path: line for path, line in read.lines.items() if path[0] not in ("stages", ALONE)}
     inside = _inside(read, number, merged(values, own))
-    stage = resolve(Document(inside.values, above | inside.lines), where)
-    last = number == len(read.values["stages"]) - 1
-    if stage.method.cannot_merge and not last:
-        raise RecipeError(
-            f"method: the next stage can't start from a delta of '{stage.method.word()}', which can't be merged: "
-            f"{stage.method.cannot_merge}.",
-            hint="Use another method in all stages but the last, such as full or lora.",
-        )
-    return stage
+    return resolve(Document(inside.values, above | inside.lines), where)
 
 
 def _inside(read: Document, number: int, values: Mapping[str, Any]) -> Document:

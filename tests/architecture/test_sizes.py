@@ -15,7 +15,7 @@ LOOP_LINES = 170
 PARAMETERS = 6
 DEPTH = 2
 FIELDS = 12
-TRAIN_FIELDS = 15
+SECTION_FIELDS = 15
 
 
 def test_files_are_short() -> None:
@@ -42,7 +42,8 @@ def test_classes_stand_on_few_of_ours() -> None:
 def test_settings_are_few() -> None:
     counts = {f"{path}: {node.name}": _fields(node) for path, node in source.nodes(ast.ClassDef)}
     settings = {name: count for name, count in counts.items() if source.derives(name, "BaseModel")}
-    limits = {"train/settings.py: TrainSettings": TRAIN_FIELDS}
+    sections = ("train/settings.py: TrainSettings", "models/settings.py: ModelSettings")
+    limits = dict.fromkeys(sections, SECTION_FIELDS)
     assert [f"{name}: {count} settings" for name, count in settings.items() if count > limits.get(name, FIELDS)] == []
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core.beside import Beside
 from tunesmith.core.linear import features
+from tunesmith.core.sealed import core, outside
 
 FRESH = "fresh_head"
 """The key of a model's configuration that lists modules which its backbone's file has no weights for."""
@@ -103,8 +104,8 @@ def word_embeddings(model: nn.Module) -> dict[str, nn.Module]:
         return {}
     return {
         path: module
-        for path, module in model.named_modules(remove_duplicate=False)
-        if module is words or (isinstance(module, nn.Embedding) and module.weight is words.weight)
+        for path, module in outside(model, every=True)
+        if module is words or (isinstance(core(module), nn.Embedding) and module.weight is words.weight)
     }
 
 
@@ -126,14 +127,14 @@ def stacks(model: nn.Module) -> dict[str, nn.ModuleList]:
 
 
 def linears(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
-    """Every matrix product inside the blocks, by path."""
+    """Every matrix product inside the blocks, by path; of one that an earlier delta wraps, with that."""
     body = backbone(model)
     prefixes = tuple(f"{path}." for path in stacks(body))
     root = "" if body is model else f"{model.base_model_prefix}."
     return {
-        f"{root}{path}": module
-        for path, module in body.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and path.startswith(prefixes)
+        f"{root}{path}": cast("nn.Linear | Conv1D", module)
+        for path, module in outside(body)
+        if isinstance(core(module), nn.Linear | Conv1D) and path.startswith(prefixes)
     }
 
 
@@ -199,8 +200,8 @@ def norms(model: nn.Module) -> dict[str, nn.Module]:
     types = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.RMSNorm)
     return {
         path: module
-        for path, module in model.named_modules()
-        if isinstance(module, types) or type(module).__name__.lower().endswith("norm")
+        for path, module in outside(model)
+        if isinstance(core(module), types) or type(core(module)).__name__.lower().endswith("norm")
     }
 
 

@@ -8,7 +8,7 @@ model's own names.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tunesmith.core import anatomy
+from tunesmith.core import anatomy, sharing
 from tunesmith.core.errors import ModelError
 from tunesmith.core.files import read_json, write_json
 from tunesmith.core.part import Method
@@ -68,7 +68,40 @@ def read(model: nn.Module, method: Method, folder: Path) -> None:
     tensors = _tensors(folder, [OWN] if config is None else [WEIGHTS, CONFIG])
     if config is not None:
         _same_settings(folder, config)
-    places = {**method.tensors(model), **_heads(model, config)}
+    _fill({**method.tensors(model), **_heads(model, config)}, tensors, folder)
+
+
+def read_into(model: nn.Module, method: Method, folder: Path, body: str, heads: Sequence[str]) -> None:
+    """Read the delta of a model of any class into this one's body, which the shipped method modified.
+
+    body: the path of the body in that class. heads: the paths beside it, of which nothing is taken. Raises ModelError
+    as `read` does, before a tensor is touched.
+    """
+    config, beside = method.peft_config(model), tuple(f"{head}." for head in heads)
+    here, found = sharing.path_of_body(model), _tensors(folder, [OWN] if config is None else [WEIGHTS, CONFIG])
+    inside = {_inner(name, body): tensor for name, tensor in found.items() if not _inner(name, "").startswith(beside)}
+    _fill({_inner(name, here): tensor for name, tensor in method.tensors(model).items()}, inside, folder)
+
+
+def read_head(model: nn.Module, folder: Path) -> bool:
+    """Read the head alone of a delta, of a model of the same class; False, and nothing read, where it does not fit."""
+    found = _tensors(folder, [WEIGHTS if (folder / WEIGHTS).is_file() else OWN])
+    plain, places = {_inner(name, ""): tensor for name, tensor in found.items()}, _heads(model, None)
+    if not places or any(name not in plain or plain[name].shape != place.shape for name, place in places.items()):
+        return False
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(plain[name])
+    return True
+
+
+def _inner(name: str, body: str) -> str:
+    """What a tensor is called in the body, by its name in a file: without peft's prefix, and the path of the body."""
+    plain = re.sub(r"^base_model\.(model\.)?", "", name)
+    return plain.removeprefix(f"{body}.") if body else plain
+
+
+def _fill(places: Mapping[str, Tensor], tensors: Mapping[str, Tensor], folder: Path) -> None:
     missing, extra = sorted(set(places) - set(tensors)), sorted(set(tensors) - set(places))
     if missing or extra:
         raise ModelError(

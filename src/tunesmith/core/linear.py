@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core.quantised import Quantised, frozen
+from tunesmith.core.sealed import core, plain
 
 
 def features(linear: nn.Module) -> tuple[int, int]:
     """(in, out) of a linear."""
+    linear = core(linear)
     if isinstance(linear, Conv1D):
         return int(linear.weight.shape[0]), int(linear.weight.shape[1])
     return int(linear.in_features), int(linear.out_features)  # type: ignore[arg-type]
@@ -24,11 +26,16 @@ def features(linear: nn.Module) -> tuple[int, int]:
 
 def transposed(linear: nn.Module) -> bool:
     """Whether the layer stores its weight as [in, out], or stands for one that does: GPT-2's Conv1D."""
+    linear = core(linear)
     return linear.transposed if isinstance(linear, Quantised) else isinstance(linear, Conv1D)
 
 
 def weight_of(linear: nn.Module) -> Tensor:
-    """A linear's weight in float32 (float64 where it is that), [out, in]; it shares no memory that may be written."""
+    """A linear's weight in float32 (float64 where it is that), [out, in]; it shares no memory that may be written.
+
+    Of one that an earlier delta wraps, with that in it; one that no weight stands for raises ModelError.
+    """
+    linear = plain(linear)
     if isinstance(linear, Quantised):
         return linear.dequantised()
     weight = cast(Tensor, linear.weight).detach()
@@ -47,13 +54,14 @@ def with_weight(linear: nn.Module, weight: Tensor, bias: Tensor | None = None) -
 
     A quantised layer's copy is of the make that the layer stands for, and in the type of `weight`: float32.
     """
-    plain = _unpacked(linear, weight.dtype) if isinstance(linear, Quantised) else copy.deepcopy(linear)
-    stored = weight.T if isinstance(plain, Conv1D) else weight
-    kept = cast(Tensor, plain.weight)
-    plain.weight = nn.Parameter(stored.to(kept.dtype).contiguous(), requires_grad=kept.requires_grad)
+    linear = plain(linear)
+    made = _unpacked(linear, weight.dtype) if isinstance(linear, Quantised) else copy.deepcopy(linear)
+    stored = weight.T if isinstance(made, Conv1D) else weight
+    kept = cast(Tensor, made.weight)
+    made.weight = nn.Parameter(stored.to(kept.dtype).contiguous(), requires_grad=kept.requires_grad)
     if bias is not None:
-        plain.bias = nn.Parameter(bias.to(kept.dtype), requires_grad=kept.requires_grad)
-    return plain
+        made.bias = nn.Parameter(bias.to(kept.dtype), requires_grad=kept.requires_grad)
+    return made
 
 
 def _unpacked(layer: Quantised, kind: torch.dtype) -> nn.Linear | Conv1D:

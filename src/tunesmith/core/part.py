@@ -1,8 +1,7 @@
 """The contract: what every part of a run may do, and what the loop may ask of it.
 
 A part is one class in one file: its settings are its fields, its acts are the hooks below. The file name is the
-recipe's word, the class name the same in CamelCase (`methods/lora.py` holds `class Lora(Method)`). Nothing else
-registers it.
+recipe's word, the class name the same in CamelCase (`methods/lora.py`: `Lora`); nothing else registers it.
 
 What a part learns while it runs lives in private attributes; `state` and `restore` carry them through a resume.
 """
@@ -92,9 +91,8 @@ class Part(BaseModel):
 class Task(Part):
     """What one example is and what a good answer looks like.
 
-    A task turns rows into encoded examples, examples into a batch, outputs into a summed loss, and outputs into
-    answers. Answers and truths are arrays with one row an example ([examples] or [examples, classes]), so that
-    metrics can be computed on any resampling of them.
+    A task turns rows into encoded examples, these into a batch, outputs into a summed loss and into answers. Answers
+    and truths are arrays with one row an example ([examples] or [examples, classes]): metrics take any resampling.
     """
 
     metric: ClassVar[str]
@@ -224,6 +222,8 @@ class Method(Part):
     """True where every weight of the backbone stays as it is, so that it may be quantised."""
     cannot_merge: ClassVar[str] = ""
     """Why what it inserts can't be folded into the backbone's weights; empty: it can."""
+    cannot_stack: ClassVar[str] = ""
+    """Why no other delta can stand on its own, nor it on another; empty: it can, if it keeps the backbone."""
     needs_cache: ClassVar[bool] = False
     """True where what it adds travels in the cache of keys and values, which activation checkpointing leaves out."""
     equal_at_start: ClassVar[bool] = True

@@ -72,9 +72,16 @@ def named(model: nn.Module) -> dict[str, Tensor]:
     inner: dict[str, Tensor] = dict(body.state_dict(keep_vars=True))
     if body is model:
         return inner
-    inside = f"{next(name for name, module in model.named_modules() if module is body)}."
+    inside = f"{path_of_body(model)}."
     outer = model.state_dict(keep_vars=True)
     return inner | {name: tensor for name, tensor in outer.items() if not name.startswith(inside)}
+
+
+def path_of_body(model: nn.Module) -> str:
+    """Where in the model its body is; empty where it is the body alone."""
+    body = anatomy.backbone(model)
+    found: str = next(name for name, module in model.named_modules() if module is body)
+    return found
 
 
 def ties(model: nn.Module) -> set[frozenset[str]]:

@@ -32,6 +32,9 @@ class Wrapper(nn.Module):
     With `active` False the wrapper is its base. `weight` and `bias` are the base's, for code that looks at them.
     """
 
+    sealed = 0
+    """Which of the deltas below this one, from 1 on, put it in; 0 for this one (`core/sealed.py`)."""
+
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
@@ -61,6 +64,9 @@ class Inserted(nn.Module):
 
     With `active` False it does nothing.
     """
+
+    sealed = 0
+    """As a wrapper's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,13 +101,14 @@ def insert(host: nn.Module, name: str, module: Inserted) -> None:
 
 
 def inserted(model: nn.Module) -> dict[str, Wrapper | Inserted]:
-    """Everything that was put into the model, by its path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, Wrapper | Inserted)}
+    """Everything that was put into the model and is not sealed, by its path."""
+    every = model.named_modules()
+    return {path: module for path, module in every if isinstance(module, Wrapper | Inserted) and not module.sealed}
 
 
 def wrappers(model: nn.Module) -> dict[str, Wrapper]:
-    """Every wrapper in the model, by its path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, Wrapper)}
+    """Every wrapper in the model that is not sealed, by its path."""
+    return {path: module for path, module in inserted(model).items() if isinstance(module, Wrapper)}
 
 
 def replace(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -163,6 +170,34 @@ def count(model: nn.Module) -> tuple[int, int]:
     parameters = list(model.parameters())
     packed = sum(module.unstored() for module in model.modules() if isinstance(module, Quantised))
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters) + packed
+
+
+def seal(model: nn.Module, number: int) -> None:
+    """Let what was put in so far be part of the model, as its delta of this number, from 1 on: it acts on, frozen and
+    without dropout, nothing lists it, and what is put in from now on stands on it.
+    """
+    for module in inserted(model).values():
+        module.sealed = number
+        freeze(module)
+        # Not the base's own, which drops out as the backbone does.
+        for name, child in module.named_children():
+            for dropout in child.modules() if name != "base" else ():
+                if isinstance(dropout, nn.Dropout):
+                    dropout.p = 0.0
+
+
+@contextmanager
+def revealed(model: nn.Module, number: int) -> Iterator[None]:
+    """Inside the block the sealed delta of this number is the one that is listed, and no other."""
+    every = [module for module in model.modules() if isinstance(module, Wrapper | Inserted)]
+    before = [(module, module.sealed) for module in every]
+    for module, sealed in before:
+        module.sealed = 0 if sealed == number else -1
+    try:
+        yield
+    finally:
+        for module, sealed in before:
+            module.sealed = sealed
 
 
 @contextmanager

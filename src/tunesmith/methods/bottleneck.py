@@ -16,6 +16,7 @@ from tunesmith.core import anatomy, surgery
 from tunesmith.core.errors import ModelError
 from tunesmith.core.linear import features, in_type_of
 from tunesmith.core.part import Method
+from tunesmith.core.sealed import core, plain
 
 PHI: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -103,8 +104,9 @@ class Bottleneck(Method):
 
     def expected(self, model: nn.Module) -> int:
         """Each network's 2 hidden size + size + hidden, the copied norms, and the head."""
-        widths = [module.up_bias.numel() for module in model.modules() if isinstance(module, Adapter)]
-        norms = [module.base for module in model.modules() if isinstance(module, TrainedNorm)]
+        put_in = list(_put_in(model).values())
+        widths = [module.up_bias.numel() for module in put_in if isinstance(module, Adapter)]
+        norms = [module for module in put_in if not isinstance(module, Adapter)]
         return (
             sum(2 * hidden * self.size + self.size + hidden for hidden in widths)
             + sum(parameter.numel() for norm in norms for parameter in norm.parameters())
@@ -115,9 +117,8 @@ class Bottleneck(Method):
         """The networks and the copied norms, by the model's own names."""
         return {
             f"{path}.{name}": parameter
-            for path, module in model.named_modules()
-            if isinstance(module, Adapter | TrainedNorm)
-            for name, parameter in (module.trained if isinstance(module, TrainedNorm) else module).named_parameters()
+            for path, module in _put_in(model).items()
+            for name, parameter in module.named_parameters()
         }
 
     def _places(self, model: nn.Module) -> list[Place]:
@@ -133,7 +134,7 @@ class Bottleneck(Method):
 
     def _wrapper(self, model: nn.Module, base: nn.Module, adapter: Adapter, first: str) -> surgery.Wrapper:
         if self.form != "parallel":
-            return (After if isinstance(base, nn.Linear | Conv1D) else AroundNorm)(base, adapter)
+            return (After if isinstance(core(base), nn.Linear | Conv1D) else AroundNorm)(base, adapter)
         tap = Tap(model.get_submodule(first))
         surgery.replace(model, first, tap)
         return Beside(base, adapter, FORMS[self.form].scale if self.scale is None else self.scale, tap.seen)
@@ -232,7 +233,7 @@ class TrainedNorm(surgery.Wrapper):
     def __init__(self, base: nn.Module) -> None:
         super().__init__(base)
         kind = next(base.parameters()).dtype
-        self.trained = copy.deepcopy(base).to(torch.promote_types(kind, torch.float32))
+        self.trained = copy.deepcopy(plain(base)).to(torch.promote_types(kind, torch.float32))
         surgery.thaw(self.trained)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -242,6 +243,21 @@ class TrainedNorm(surgery.Wrapper):
         first = next(self.trained.parameters())
         y: Tensor = self.trained(in_type_of(first, x))
         return y if torch.is_autocast_enabled(x.device.type) else y.to(x.dtype)
+
+    def merged(self) -> nn.Module:
+        """The copy that trained."""
+        return self.trained
+
+
+def _put_in(model: nn.Module) -> dict[str, nn.Module]:
+    """The networks and the copied norms, by the paths that a file calls them by."""
+    found: dict[str, nn.Module] = {}
+    for path, wrapper in surgery.wrappers(model).items():
+        if isinstance(wrapper, TrainedNorm):
+            found[path] = wrapper.trained
+        elif isinstance(wrapper, After | AroundNorm | Beside):
+            found[f"{path}.adapter"] = wrapper.adapter
+    return found
 
 
 def _norms_of_blocks(model: nn.Module) -> dict[str, nn.Module]:

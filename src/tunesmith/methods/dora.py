@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tunesmith.core import delta, surgery, targets
 from tunesmith.core.linear import features, in_type_of, weight_of, with_weight
 from tunesmith.core.part import Method
+from tunesmith.core.sealed import number
 from tunesmith.core.step import Training
 from tunesmith.methods.lora import Lora
 from tunesmith.methods.low_rank import LoraLinear, Strength
@@ -128,8 +129,10 @@ class DoraLinear(LoraLinear):
         return y + ((growth - 1) * self.straight(dropped, y) + growth * product).to(y.dtype)
 
     def straight(self, dropped: Tensor, y: Tensor) -> Tensor:
-        """W d [batch, time, out]: without dropout it is in the base's output `y` already, with the bias."""
-        if self.training and self.dropout.p > 0:
+        """W d [batch, time, out]: without dropout it is in the base's output `y` already, with the bias, unless another
+        delta stands between.
+        """
+        if (self.training and self.dropout.p > 0) or number(self.base):
             return nn.functional.linear(dropped, weight_of(self.base).to(dropped.dtype))
         y = y.to(self.lora_A.dtype)
         return y if self.bias is None else y - self.bias

@@ -11,6 +11,7 @@ from tunesmith.core import anatomy, delta, surgery
 from tunesmith.core.errors import ModelError
 from tunesmith.core.linear import features, transposed, weight_of, with_weight
 from tunesmith.core.part import Method
+from tunesmith.core.sealed import plain
 
 SCALED = ("key", "value", "qkv")
 """Roles whose outputs are scaled; of `down` the input is."""
@@ -99,12 +100,13 @@ class ScaledLinear(surgery.Wrapper):
 
     def merged(self) -> nn.Module:
         """The base with the vector in its weight (and bias, where the output is scaled), in float32."""
-        weight = weight_of(self.base)  # [out, in]
+        base = plain(self.base)
+        weight, own = weight_of(base), cast("Tensor | None", base.bias)  # [out, in], [out]
         scale = self.ia3_l.detach().to(weight.dtype)
         if self.inputs:
-            return with_weight(self.base, weight * scale)
-        bias = None if self.bias is None else self.bias.detach().to(weight.dtype) * scale
-        return with_weight(self.base, weight * scale[:, None], bias)
+            return with_weight(base, weight * scale)
+        bias = None if own is None else own.detach().to(weight.dtype) * scale
+        return with_weight(base, weight * scale[:, None], bias)
 
 
 def _scaled(model: nn.Module) -> dict[str, ScaledLinear]:

@@ -190,7 +190,7 @@ def _linears(model: nn.Module) -> list[tuple[str, LoraLinear]]:
 
 def _embeddings(model: nn.Module) -> list[tuple[str, LoraEmbedding]]:
     every = model.named_modules(remove_duplicate=False)
-    return [(path, found) for path, found in every if isinstance(found, LoraEmbedding)]
+    return [(path, found) for path, found in every if isinstance(found, LoraEmbedding) and not found.sealed]
 
 
 def _word_embeddings(model: nn.Module) -> dict[str, nn.Module]:

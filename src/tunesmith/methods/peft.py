@@ -53,6 +53,7 @@ class Peft(Method):
     learning_rate = 2e-3
     delta = True
     keeps_backbone = True
+    cannot_stack = "its layers are peft's own, which take the places of the backbone's"
     at_inference = "what the type's layers cost, until they are merged"
 
     type: str = "LORA"

@@ -16,16 +16,16 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.core import delta, difference
+from tunesmith.core import delta, difference, surgery
 from tunesmith.core.errors import ArtifactError, DivergedError, ModelError
 from tunesmith.core.files import write_json
 from tunesmith.core.part import Method, Task
 from tunesmith.core.seeding import generator
 from tunesmith.core.step import Batch
-from tunesmith.models import identity, quantise
+from tunesmith.models import identity, quantise, stack
 from tunesmith.models import load as loading
 from tunesmith.models.builtin import MINILM, MINILM_HUB_NAME, PREFIX
-from tunesmith.models.load import Backbone
+from tunesmith.models.load import Backbone, Below
 from tunesmith.models.settings import ModelSettings
 
 TOLERANCE = 1e-5
@@ -39,7 +39,9 @@ def write(backbone: Backbone, method: Method, task: Task, folder: Path) -> None:
     model = backbone.model
     if method.delta:
         name = MINILM_HUB_NAME if backbone.name == f"{PREFIX}{MINILM}" else backbone.name
-        delta.write(model, method, folder, name)
+        below = stack.write(backbone, method, task, folder)
+        # No name that a library could load the backbone by: the delta alone would give other answers on it.
+        delta.write(model, method, folder, " with ".join([name, *below]))
         # Beside the delta, the configuration keeps the names of the classes.
         config: PreTrainedConfig = model.config
         config.save_pretrained(folder)
@@ -58,16 +60,18 @@ def accompany(backbone: Backbone, task: Task, folder: Path) -> None:
 
 
 def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed: int) -> Backbone:
-    """The model that `write` wrote, or one that is kept as its difference to the backbone.
+    """The model that `write` wrote, with the earlier deltas that lie there, or one that is kept as its difference to
+    the backbone.
 
-    A delta on a backbone that is not the one it was trained on raises ModelError.
+    A delta on a backbone or on earlier deltas that are not those it was trained on raises ModelError.
     """
     tokenizer = loading.load_reader(str(folder), task.reads)
     differs = difference.there(folder)
     if not method.delta and not differs:
         model = loading.load_whole(folder, task.auto_classes)
         return loading.complete(model, tokenizer, identity.read(folder))
-    backbone = loading.load(settings, task.auto_classes, task.head(), seed, task.reads)
+    settings = settings.on([]) if differs else stack.kept(settings, folder)
+    backbone = stack.load(settings, task.auto_classes, task.head(), seed, task.reads)
     identity.check(identity.read(folder), backbone.identity, folder)
     if differs:
         difference.read(backbone.model, folder)
@@ -78,17 +82,22 @@ def load(folder: Path, settings: ModelSettings, task: Task, method: Method, seed
     return replace(backbone, tokenizer=tokenizer, limit=backbone.limit - method.positions())
 
 
-def merge(model: PreTrainedModel, method: Method) -> None:
-    """Fold what the method put in into the model's own weights; a quantised model becomes a plain one in float32.
+def merge(model: PreTrainedModel, method: Method, below: Sequence[Below] = ()) -> None:
+    """Fold what the method put in, and before it the deltas below, into the model's own weights; a quantised model
+    becomes a plain one in float32.
 
     Raises ModelError where that can't be done.
     """
-    if method.cannot_merge:
-        raise ModelError(
-            f"A delta of '{method.word()}' can't be merged: {method.cannot_merge}.",
-            hint="Use it attached: tunesmith predict, or Session.predict.",
-        )
+    for one in [*(earlier.method for earlier in below), method]:
+        if one.cannot_merge:
+            raise ModelError(
+                f"A delta of '{one.word()}' can't be merged: {one.cannot_merge}.",
+                hint="Use it attached: tunesmith predict, or Session.predict.",
+            )
     quantise.dequantise(model)
+    for number, earlier in enumerate(below, 1):
+        with surgery.revealed(model, number):
+            earlier.method.merge(model)
     method.merge(model)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,19 @@ FILE = "backbone.json"
 
 @dataclass(frozen=True)
 class Identity:
-    """A backbone as it was loaded: its name, the SHA-256 of its body's weights, and that of its tokenizer."""
+    """A backbone as it was loaded: its name, the SHA-256 of its body's weights, that of its tokenizer, and those of the
+    deltas that stay below what is trained, the lowest first.
+    """
 
     name: str
     weights: str
     tokenizer: str
+    earlier: Sequence[str] = ()
 
     def write(self, folder: Path) -> None:
         """Keep it in `folder`."""
-        write_json(folder / FILE, asdict(self))
+        values = {**asdict(self), "earlier": list(self.earlier)}
+        write_json(folder / FILE, values if self.earlier else {k: v for k, v in values.items() if k != "earlier"})
 
 
 def identify(model: nn.Module, tokenizer: Reader, name: str) -> Identity:
@@ -47,12 +52,18 @@ def read(folder: Path) -> Identity:
     """The identity that `write` kept."""
     values = read_json(folder / FILE)
     with reading(folder / FILE):
-        return Identity(**values)
+        return Identity(**{**values, "earlier": tuple(values.get("earlier", ()))})
 
 
 def check(expected: Identity, found: Identity, folder: Path) -> None:
     """Refuse to put a delta on a backbone that it was not trained on. Raises ModelError with both named."""
     other = [what for what in ("weights", "tokenizer") if getattr(expected, what) != getattr(found, what)]
+    if not other and expected.earlier != found.earlier:
+        raise ModelError(
+            f"The delta in {folder} was trained on top of {_counted(expected)}, and is not to stand on "
+            f"{_counted(found)}: each is known by its hash.",
+            hint="Name the deltas that it was trained on, unchanged and in their order.",
+        )
     if other:
         both = " and ".join(other)
         raise ModelError(
@@ -64,6 +75,11 @@ def check(expected: Identity, found: Identity, folder: Path) -> None:
 
 def _told(identity: Identity) -> str:
     return f"{identity.name} (weights {identity.weights[:12]}, tokenizer {identity.tokenizer[:12]})"
+
+
+def _counted(identity: Identity) -> str:
+    hashes = ", ".join(one[:12] for one in identity.earlier)
+    return f"earlier deltas ({hashes})" if hashes else "the backbone alone"
 
 
 def _fingerprint(tokenizer: Reader) -> str:

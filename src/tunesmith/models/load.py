@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError, RecipeError, UserError
 from tunesmith.core.notes import note, warn
-from tunesmith.core.part import Reader
+from tunesmith.core.part import Method, Reader
 from tunesmith.core.seeding import seed_of
 from tunesmith.models import builtin, hollow, identity, images, origin, quantise, refuse, scratch, vocabulary
 from tunesmith.models.identity import Identity
@@ -28,16 +28,24 @@ from tunesmith.models.settings import ModelSettings
 USUAL_LIMIT = 512
 
 
+class Below(NamedTuple):
+    """A delta that stays below what is trained: its folder, and the method that put it in."""
+
+    folder: Path
+    method: Method
+
+
 @dataclass(frozen=True)
 class Backbone:
-    """A model with a head, its tokenizer (or image processor), the longest sequence it may see, and which backbone it
-    was made from.
+    """A model with a head, its tokenizer (or image processor), the longest sequence it may see, which backbone it was
+    made from, and the deltas that stay in it, the lowest first.
     """
 
     model: PreTrainedModel
     tokenizer: Reader
     limit: int
     identity: Identity
+    below: tuple[Below, ...] = ()
 
     @property
     def name(self) -> str:

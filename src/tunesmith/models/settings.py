@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -73,6 +74,10 @@ class ModelSettings(BaseModel):
     """Tokens of a new tokenizer, trained on the texts of the training split; with `family` 4096 where not given."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Further entries of the configuration of a model by `family`, by transformers' names."""
+    earlier: Literal["merge", "stack"] | list[str] = "merge"
+    """What becomes of the delta that the stage before made: it is merged into the weights, or stays as it is, frozen,
+    with this stage's own on top (`stack`). Or folders of finished runs whose deltas stay so, the lowest first.
+    """
 
     _tokenizer: str | None = PrivateAttr(default=None)
 
@@ -91,6 +96,13 @@ class ModelSettings(BaseModel):
             _check_words(given)
         return given
 
+    @field_validator("earlier")
+    @classmethod
+    def _names_runs(cls, given: Any) -> Any:
+        if isinstance(given, list) and (not given or not all(one.strip() for one in given)):
+            raise ValueError("must be merge, stack, or a list of folders of finished runs")
+        return given
+
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Self:
         said = [key for key in SOURCES if getattr(self, key) is not None]
@@ -99,6 +111,8 @@ class ModelSettings(BaseModel):
             if getattr(self, key) not in (None, {}) and not set(wanted) & set(said):
                 why = f": {WHY[key]}" if key in WHY else ""
                 faults.append(f"{key} goes with {' or '.join(wanted)}, not with {' and '.join(said)}{why}")
+        if self.deltas and said != ["name"]:
+            faults.append("earlier names deltas of a model that others have too: give its name")
         if said == ["like"] and self.weights is None:
             faults.append("like takes the architecture alone: say weights: random with it, or name instead of like")
         if self.hidden is not None and self.hidden % 2:
@@ -116,6 +130,21 @@ class ModelSettings(BaseModel):
     def called(self) -> str:
         """What to call the model in messages."""
         return self.name or (f"{self.like} with random weights" if self.like else f"{self.family} from scratch")
+
+    @property
+    def titled(self) -> str:
+        """The same, with how many earlier deltas are in it."""
+        below = len(self.deltas)
+        return f"{self.called} with {below} earlier delta{'s' if below > 1 else ''}" if below else self.called
+
+    @property
+    def deltas(self) -> list[Path]:
+        """The folders of the deltas that stay below what is trained, the lowest first."""
+        return [Path(one) for one in self.earlier] if isinstance(self.earlier, list) else []
+
+    def on(self, deltas: Sequence[Path]) -> ModelSettings:
+        """The same settings with these deltas below; with none of them, the model alone."""
+        return self.model_copy(update={"earlier": [str(folder) for folder in deltas] or "merge"})
 
     @property
     def tokenizer(self) -> str | None:

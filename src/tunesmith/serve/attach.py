@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from tunesmith.core import anatomy, delta, difference, sharing
 from tunesmith.core.seeding import generator
-from tunesmith.models import artifact, identity, refuse
+from tunesmith.models import artifact, identity, refuse, stack
 from tunesmith.models import load as loading
 from tunesmith.models.identity import Identity
 from tunesmith.models.load import Backbone
@@ -42,11 +42,10 @@ def first(folder: Path, device: str) -> tuple[Attached, Backbone | None]:
         return Attached(folder, recipe, _placed(backbone, device)), None
     tokenizer = loading.load_reader(str(folder / MODEL), recipe.task.reads)
     plain = _placed(_load(recipe), device)
-    identity.check(identity.read(folder / MODEL), plain.identity, folder / MODEL)
     base = replace(plain, model=sharing.skeleton(plain.model))
-    _read(plain.model, folder, recipe, base)
-    limit = plain.limit - recipe.method.positions()
-    return Attached(folder, recipe, _placed(replace(plain, tokenizer=tokenizer, limit=limit), device)), base
+    found = stack.attach(plain, recipe.model.deltas)
+    identity.check(identity.read(folder / MODEL), found.identity, folder / MODEL)
+    return _read(replace(found, tokenizer=tokenizer), folder, recipe, base), base
 
 
 def backbone_of(run: Attached) -> Backbone:
@@ -65,16 +64,16 @@ def beside(folder: Path, base: Backbone) -> Attached:
     recipe, device = folders.read_finished(folder), str(base.model.device)
     tokenizer = loading.load_reader(str(folder / MODEL), recipe.task.reads)
     known = identity.read(folder / MODEL)
-    bare = _bare(folder, recipe, known, base)
+    bare = _bare(folder, recipe, replace(known, earlier=()), base)
     if _is_whole(folder, recipe):
         whole = artifact.load(folder / MODEL, recipe.model, recipe.task, recipe.method, recipe.train.seed)
         whole = _placed(whole, device)
         sharing.join(whole.model, base.model)
         return Attached(folder, recipe, whole)
-    _read(bare, folder, recipe, base)
-    limit = base.limit - recipe.method.positions()
-    run = replace(base, model=bare, tokenizer=tokenizer, limit=limit, identity=known)
-    return Attached(folder, recipe, _placed(run, device))
+    own = replace(base, model=bare, tokenizer=tokenizer, identity=replace(known, earlier=()))
+    found = stack.attach(own, recipe.model.deltas)
+    identity.check(known, found.identity, folder / MODEL)
+    return _read(found, folder, recipe, base)
 
 
 def _is_whole(folder: Path, recipe: Recipe) -> bool:
@@ -83,6 +82,7 @@ def _is_whole(folder: Path, recipe: Recipe) -> bool:
 
 def _load(recipe: Recipe) -> Backbone:
     task = recipe.task
+    # Without the deltas that stay below: the backbone serves others too.
     return loading.load(recipe.model, task.auto_classes, task.head(), recipe.train.seed, task.reads)
 
 
@@ -92,18 +92,20 @@ def _placed(backbone: Backbone, device: str) -> Backbone:
     return backbone
 
 
-def _read(model: PreTrainedModel, folder: Path, recipe: Recipe, base: Backbone) -> None:
-    """Read the run's delta into a model that shares the backbone's memory, and leave that as it is."""
-    kept, shared = folder / MODEL, sharing.pointers(base.model)
+def _read(found: Backbone, folder: Path, recipe: Recipe, base: Backbone) -> Attached:
+    """The run with its delta read into a model that shares the backbone's memory, which stays as it is."""
+    model, kept, shared = found.model, folder / MODEL, sharing.pointers(base.model)
     heads = [tensor for head in anatomy.head(model).values() for tensor in head.state_dict(keep_vars=True).values()]
     if difference.there(kept):
         sharing.own(model, [*difference.places(model, kept).values(), *heads], shared)
         difference.read(model, kept)
-        return
-    shipped = recipe.method.shipped()
-    shipped.modify(model, generator(recipe.train.seed, recipe.method.word()))
-    sharing.own(model, [*shipped.tensors(model).values(), *heads], shared)
-    delta.read(model, shipped, kept)
+    else:
+        shipped = recipe.method.shipped()
+        shipped.modify(model, generator(recipe.train.seed, recipe.method.word()))
+        sharing.own(model, [*shipped.tensors(model).values(), *heads], shared)
+        delta.read(model, shipped, kept)
+    placed = _placed(found, str(base.model.device))
+    return Attached(folder, recipe, replace(placed, limit=found.limit - recipe.method.positions()))
 
 
 def _bare(folder: Path, recipe: Recipe, known: Identity, base: Backbone) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import check_writable, read_json, reading
 from tunesmith.core.part import Method
+from tunesmith.models import stack
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import DEFAULTS, Recipe, resolve
 
@@ -45,7 +46,8 @@ def read_recipe(folder: Path) -> Recipe:
 def read_finished(folder: Path) -> Recipe:
     """The recipe of a finished run; another one raises RunFolderError with the command that goes on.
 
-    In a model that is kept as its difference nothing is inserted: its method is then the one that inserts nothing.
+    In a model that is kept as its difference nothing is inserted: its method is then the one that inserts nothing. The
+    earlier deltas that a run stands on are its own copies of them.
     """
     recipe = read_recipe(folder)
     if not (folder / MODEL).is_dir():
@@ -53,8 +55,9 @@ def read_finished(folder: Path) -> Recipe:
             f"The run {folder} is not finished: it has no model yet.", hint=f"Go on with: tunesmith resume {folder}"
         )
     if difference.there(folder / MODEL):
-        return replace(recipe, method=cast(Method, registry.build("methods", DEFAULTS["method"])))
-    return recipe
+        plain = cast(Method, registry.build("methods", DEFAULTS["method"]))
+        return replace(recipe, method=plain, model=recipe.model.on([]))
+    return replace(recipe, model=stack.kept(recipe.model, folder / MODEL))
 
 
 def probe(folder: Path, recipe: Recipe, backbone: Backbone) -> list[Any]:

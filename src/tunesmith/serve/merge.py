@@ -158,7 +158,7 @@ def fold(run: Attached) -> tuple[PreTrainedModel, float]:
         note(f"The backbone is in {str(model.dtype).removeprefix('torch.')}: the merged model is in float32.")
         model = model.float()
     before = artifact.outputs(model, batches)
-    artifact.merge(model, run.recipe.method.shipped())
+    artifact.merge(model, run.recipe.method.shipped(), run.backbone.below)
     return model, artifact.prove(before, artifact.outputs(model, batches), "The merged model")
 
 
