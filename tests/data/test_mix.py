@@ -165,3 +165,18 @@ def test_a_file_without_rows_is_refused(write: Write) -> None:
     first, second = write("a.csv", A), write("b.csv", "text,label\n")
     with pytest.raises(DataError, match=r"b\.csv"):
         mixed(first, second)
+
+
+def test_files_that_rows_name_are_compared_by_their_bytes(write: Write) -> None:
+    image, label = Column("image", None, ("image",), str, path=True), LABEL
+    for name, content in (("p/one.png", b"1"), ("q/one.png", b"2"), ("q/again.png", b"1"), ("p/held.png", b"2")):
+        write(name, content)
+    first = write("p/a.csv", "image,label\none.png,x\none.png,x\n")
+    second = write("q/b.csv", "image,label\none.png,y\nagain.png,y\n")
+    test = write("p/test.csv", "image,label\nheld.png,x\none.png,y\n")
+    with listening() as said:
+        splits = mixed(first, second, columns=[image, label], test=str(test), leaks="keep")
+    assert [row["image"] for row in each(splits.train)][2:] == [str(second.parent / name) for name in
+                                                                ("one.png", "again.png")]  # fmt: skip
+    assert f"(there line 2 of {second}): kept." in said[4]
+    assert "different answers, the first in lines 3" in said[-1] and f"and 3 of {second}." in said[-1]

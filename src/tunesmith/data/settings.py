@@ -48,8 +48,9 @@ class DataSettings(BaseModel):
     or one of images, with a folder a class.
     """
     mix: list[Mixed] = []
-    """Further training files, each `{file: FILE, weight: 1.0}`; the file in `train` has the weight 1. An epoch has as
-    many examples as all of them, of each file in the share of its weight; shares for other splits are not taken here.
+    """Further training files, each `{file: FILE, weight: 1.0}` or a name alone; the file in `train` has the weight 1.
+    An epoch has as many examples as all files have rows, of each file in the share of its weight. No other split is
+    split off them.
     """
     validation: float | str | None = 0.1
     """Rows that choose among models: a share split off the training file, a file, or null for none."""

@@ -69,7 +69,7 @@ def train(  # noqa: C901 - one page on purpose
     if start is not None:
         state = checkpoint.load(start, training, parts)
         best, batches.cut, training.stop = state["best"], state["cut"], state["stop"]
-        batches.seen = state["seen"]
+        batches.seen = state.get("seen", ())
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
         log.forget_after(training.step)
