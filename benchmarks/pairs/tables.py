@@ -60,4 +60,4 @@ def interval(values: Sequence[float], scale: float = 1.0, form: str = ".1f") -> 
     if len(values) < 2:
         return f"{mean:{form}}"
     error = scale * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:{form}} ± {distributions.t.ppf(0.975, len(values) - 1) * error:{form}}"
+    return f"{mean:{form}} ± {distributions.t.ppf(0.975, len(values) - 1) * error:{form.lstrip('+')}}"

@@ -191,7 +191,7 @@ def _told(title: str, place: Path, finished: Sequence[Path]) -> Iterator[None]:
         if begun or finished:
             folder = place.parent
             kept = f"Finished, each with its model: {listing([str(one) for one in finished])}." if finished else ""
-            again = f"To train it with other settings, change {folder / STAGES} and remove {place} first."
+            again = f"For other settings in this stage alone, change {folder / STAGES} and remove {place} first."
             on = f"Go on with: tunesmith resume {folder}"
             error.hint = "\n".join(filter(None, [error.hint, kept, again if begun else "", on]))
         raise

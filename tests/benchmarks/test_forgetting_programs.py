@@ -50,7 +50,8 @@ def test_a_sequence_is_measured_and_told(program: Program, data: Path, monkeypat
     forgetting = import_module("forgetting")
     given = Namespace(data=data, rows=24, epochs=1.0, model="builtin:tiny-bert", made=False)
     found = forgetting.one(given, "replay, share 0.25", 0)
-    assert set(found) == {"average", "backward transfer", "forgetting", "newest", "seconds", "peak"}
+    figures = {"average", "backward transfer", "forgetting", "forward transfer"}
+    assert set(found) == {*figures, "newest", "seconds", "peak"}
     monkeypatch.setattr(sys, "argv", ["forgetting.py"])
     page = forgetting.lines(
         {forgetting.PLAIN: [found], "replay, share 0.25": [{**found, "newest": found["newest"] + 0.1}]}, given

@@ -48,7 +48,7 @@ class Distill(Part):
 
     @property
     def looks_back(self) -> bool:
-        """Always: beside the first stage's model there is none whose answers are to be kept."""
+        """Always: with no stage before it, there is nothing that was taught and is to be kept."""
         return True
 
     def check(self, model: nn.Module, world: World) -> None:
