@@ -258,14 +258,10 @@ class Objective(Part):
 
 
 class Schedule(Part):
-    """What changes with progress."""
+    """What changes with progress. It asks for gradients by `Training.gradient`, for weights after `settle`."""
 
     sets: ClassVar[str] = ""
     """What it sets ("the learning rate"): two schedules that set the same thing are refused."""
-    asks: ClassVar[bool] = False
-    """Whether one that sets what trains reads no weight, and gradients by `Training.gradient` alone: word embeddings
-    may then have them for the rows that batches touched.
-    """
 
 
 @dataclass(frozen=True)

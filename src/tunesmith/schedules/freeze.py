@@ -33,7 +33,6 @@ class Freeze(Schedule):
     """
 
     sets: ClassVar[str] = "what trains"
-    asks: ClassVar[bool] = True
 
     rule: Literal["timetable", "gradients"] = "timetable"
     """What tells when a place stops."""

@@ -29,7 +29,6 @@ class Unfreeze(Schedule):
     """
 
     sets: ClassVar[str] = "what trains"
-    asks: ClassVar[bool] = True
 
     epochs: float = Field(1.0, gt=0)
     """Epochs from one opening to the next."""

@@ -141,11 +141,10 @@ def _obstacle(
 
 def _is_curious(part: Part) -> bool:
     """Whether a part acts where it may look at the embeddings' weight or gradient by hand; an objective looks at what
-    the model gives, a schedule of rates at time, and one of what trains may say that it asks.
+    the model gives, and a schedule asks the training.
     """
     acts = type(part).after_step is not Part.after_step or type(part).loss is not Part.loss
-    harmless = isinstance(part, Schedule) and (part.sets != "what trains" or part.asks)
-    return acts and not (harmless or isinstance(part, Objective))
+    return acts and not isinstance(part, Schedule | Objective)
 
 
 def _trains(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[int]:
