@@ -1,8 +1,9 @@
 """When lower blocks stop: both rules by hand."""
 
 import pytest
+import torch
 
-from tunesmith.schedules.freeze_rules import changes, settled, stops
+from tunesmith.schedules.freeze_rules import added, changes, settled, stops
 
 
 def test_stops_by_hand() -> None:
@@ -17,3 +18,11 @@ def test_settled_by_hand() -> None:
     assert settled([0.1, 0.2, 0.4, 0.3, 0.5], 50) == 2
     assert settled([0.4, 0.1, 0.2], 50) == 0
     assert settled([], 50) == 0
+
+
+def test_gradients_of_rows_add_up_row_by_row() -> None:
+    first, second = torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, 1.0], [5.0, 6.0]])
+    total = added(None, first)
+    assert total is not first and torch.equal(total, first)
+    assert added(total, second).tolist() == [[4.0, -1.0], [5.0, 6.0]]
+    assert added(total, first) is total and total.tolist() == [[2.0, -4.0]]

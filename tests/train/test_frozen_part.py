@@ -39,6 +39,26 @@ def test_weights_that_change_in_every_step_are_not_worth_it(caplog: pytest.LogCa
     assert sum("keep changing" in message for message in caplog.messages) == 1
 
 
+@pytest.mark.parametrize("opens", [False, True])
+def test_freezing_more_and_more_is_worth_it_and_opening_is_not(opens: bool) -> None:
+    config = config_of("tiny-bert", 0.0)
+    config.num_hidden_layers = 6
+    torch.manual_seed(0)
+    model, batch = AutoModelForSequenceClassification.from_config(config), batch_of(*BATCH)
+    surgery.freeze(model.bert)
+    blocks = list(model.bert.encoder.layer)
+    with inside(model) as (report, _):
+        for count in range(1, 6):
+            for number, block in enumerate(blocks):
+                (surgery.freeze if number < (6 - count if opens else count) else surgery.thaw)(block)
+            step(model, batch)
+        assert report.blocks == (1 if opens else 5) and report.read == 0
+        found = step(model, batch)
+    assert report.why == ("their weights keep changing" if opens else "")
+    assert report.read == (0 if opens else 6)
+    close(found, step(model, batch))
+
+
 def test_thawing_and_freezing_in_the_middle() -> None:
     model, batch = model_of("tiny-gpt2"), batch_of(*BATCH)
     upper = anatomy.blocks(model)["transformer.h.1"]

@@ -254,12 +254,13 @@ def test_a_frozen_table_gets_what_is_pending_and_stays() -> None:
     for model, one in ((mine, optimizer), (reference, plain)):
         with touched(model, one, [], "float32"):
             learn(model, one, 0, 5)
+            pending = model.words.weight.detach().clone()
             Training(model, None, one, STEPS, 0).freeze(["words.weight"])  # type: ignore[arg-type]
             frozen = model.words.weight.detach().clone()
             learn(model, one, 5, STEPS)
             if model is mine:
                 assert 0 in one.state_dict()["state"] and len(one.state_dict()["state"]) == 1
-                assert not torch.equal(mine.words.weight, frozen)
+                assert not torch.equal(pending, frozen) and torch.equal(mine.words.weight, frozen)
     close(mine, reference)
 
 
@@ -360,4 +361,46 @@ def test_a_resumed_recipe_enters_again_to_the_bit(tmp_path: Path) -> None:
     toy.train(again, tmp_path / "half")
     (table,) = again.training.optimizer.tables.values()  # type: ignore[attr-defined]
     assert table.live and 0 < table.count < len(table.weight)
+    assert all(torch.equal(toy.weights(again)[name], one) for name, one in toy.weights(whole).items())
+
+
+FREEZING: list[dict[str, Any]] = [
+    {"name": "freeze", "first": 0.25, "cubed": False},
+    {"name": "freeze", "rule": "gradients", "intervals": 8, "percentile": 100.0},
+    {"name": "unfreeze", "steps": 2},
+]
+
+
+def scheduled(schedule: dict[str, Any], rows: bool, folder: Path, **outside: Any) -> Prepared:
+    """A training made and run at once, so that every one draws the same dropout."""
+    made = toy.prepared(
+        {
+            "speed": {"shortcuts": "plain", "touched_rows": rows},
+            "schedules": [schedule, "constant"],
+            "train": {"steps": 8, "learning_rate": 1e-3, "weight_decay": 0.1},
+        },
+    )
+    toy.train(made, folder, **outside)
+    return made
+
+
+@pytest.mark.parametrize("schedule", FREEZING)
+def test_embeddings_may_freeze_and_open(schedule: dict[str, Any], tmp_path: Path) -> None:
+    mine, reference = (scheduled(schedule, rows, tmp_path / str(rows)) for rows in (True, False))
+    (table,) = mine.training.optimizer.tables.values()  # type: ignore[attr-defined]
+    assert table.live and table.weight.grad is None
+    assert mine.recipe.schedules[0].state().get("frozen") == reference.recipe.schedules[0].state().get("frozen")
+    trains = table.weight.requires_grad
+    assert trains is (schedule["name"] == "unfreeze") and (table.count > 1) is trains
+    for key, tensor in toy.weights(reference).items():
+        torch.testing.assert_close(toy.weights(mine)[key], tensor, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("schedule", FREEZING)
+@pytest.mark.parametrize("after", [2, 7])
+def test_a_resume_knows_whether_embeddings_train(schedule: dict[str, Any], after: int, tmp_path: Path) -> None:
+    whole = scheduled(schedule, True, tmp_path / "whole")
+    asked = iter([False] * (after - 1) + [True])
+    scheduled(schedule, True, tmp_path / "half", interrupted=lambda: next(asked))
+    again = scheduled(schedule, True, tmp_path / "half")
     assert all(torch.equal(toy.weights(again)[name], one) for name, one in toy.weights(whole).items())

@@ -276,7 +276,7 @@ class Objective(Part):
 
 
 class Schedule(Part):
-    """What changes with progress."""
+    """What changes with progress. It asks for gradients by `Training.gradient`, for weights after `settle`."""
 
     sets: ClassVar[str] = ""
     """What it sets ("the learning rate"): two schedules that set the same thing are refused."""

@@ -115,6 +115,7 @@ class Training:
         """Let these parameters train no more: no gradient is computed for them, and they leave the optimizer with
         their state.
         """
+        self.settle()
         named = dict(self.model.named_parameters())
         for name in names:
             named[name].requires_grad_(False)
@@ -127,6 +128,14 @@ class Training:
         for name in names:
             named[name].requires_grad_(True)
         groups.put_back(self.optimizer, {name: named[name] for name in names})
+
+    def gradient(self, parameter: nn.Parameter) -> Tensor | None:
+        """The gradient of a parameter, None where there is none. Of word embeddings of which only the rows that batches
+        touched have one it is that of these rows, [rows, hidden], in the order in which they were first touched.
+        """
+        rows = getattr(self.optimizer, "gradient", None)
+        found: Tensor | None = parameter.grad if rows is None else rows(parameter)
+        return found
 
     def settle(self) -> None:
         """Let every weight be what it is, with nothing that the optimizer has put off: it may be read or replaced."""

@@ -15,7 +15,7 @@ from tunesmith.core.errors import RecipeError
 from tunesmith.core.part import Schedule
 from tunesmith.core.places import places
 from tunesmith.core.step import Training
-from tunesmith.schedules.freeze_rules import changes, settled, stops
+from tunesmith.schedules.freeze_rules import added, changes, settled, stops
 
 
 class Freeze(Schedule):
@@ -82,9 +82,9 @@ class Freeze(Schedule):
             return
         named = dict(training.model.named_parameters())
         for name in (name for names in self._names[self._frozen :] for name in names):
-            gradient = named[name].grad
+            gradient = training.gradient(named[name])
             if gradient is not None:
-                self._sums[name] = self._sums[name].add_(gradient) if name in self._sums else gradient.clone()
+                self._sums[name] = added(self._sums.get(name), gradient)
         if training.step % max(1, training.total_steps // self.intervals) == 0:
             self._close(training)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 
 def stops(count: int, first: float, cubed: bool) -> list[float]:
@@ -13,6 +14,18 @@ def stops(count: int, first: float, cubed: bool) -> list[float]:
     """
     shares = [first + (1 - first) * place / max(1, count - 1) for place in range(count)]
     return [share**3 for share in shares] if cubed else shares
+
+
+def added(total: Tensor | None, gradient: Tensor) -> Tensor:
+    """The sum of gradients so far, in `total`'s memory where it has the room. Of rows that come in the order in which
+    they were first touched, [rows, hidden], there may be more each time.
+    """
+    if total is not None and total.shape == gradient.shape:
+        return total.add_(gradient)
+    found = gradient.clone()
+    if total is not None:
+        found[: len(total)] += total
+    return found
 
 
 def changes(before: Sequence[float], now: Sequence[float]) -> list[float]:

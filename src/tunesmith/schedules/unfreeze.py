@@ -38,6 +38,7 @@ class Unfreeze(Schedule):
     """How many blocks train from the beginning, beside the head."""
 
     _closed: dict[int, list[str]] = PrivateAttr(default_factory=dict)
+    _blocks: int = PrivateAttr(default=0)
     _training: Training | None = PrivateAttr(default=None)
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
@@ -55,6 +56,7 @@ class Unfreeze(Schedule):
         self._training = training
         found, trained = places(training.model), surgery.trained(training.model)
         at = {place: [name for name in found.names([place]) if name in trained] for place in range(found.above)}
+        self._blocks = found.blocks
         self._closed = {place: names for place, names in at.items() if names and place <= found.blocks - self.first}
         training.freeze([name for names in self._closed.values() for name in names])
         late = [place for place in self._closed if self._opens(training, place) >= training.total_steps]
@@ -82,5 +84,4 @@ class Unfreeze(Schedule):
     def _opens(self, training: Training, place: int) -> int:
         """The update after which a place opens: the highest closed one first."""
         each = self.steps or max(1, math.ceil(self.epochs * training.updates_an_epoch - 1e-9))
-        found = places(training.model)
-        return each * (found.blocks - self.first - place + 1)
+        return each * (self._blocks - self.first - place + 1)

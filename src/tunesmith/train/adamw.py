@@ -29,13 +29,22 @@ class AdamW(torch.optim.AdamW):
         """Every gradient there is, each number of them once."""
         self._settle()
         own = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
-        return own + [table.gradient[: table.count] for table in self._live().values() if table.received]
+        return own + [table.gradient[: table.count] for table in self._acting().values() if table.received]
+
+    def gradient(self, parameter: nn.Parameter) -> Tensor | None:
+        """The gradient of a parameter; of a table that of its touched rows, [rows, hidden], in the order of their first
+        appearance.
+        """
+        table = self.tables.get(parameter)
+        if table is None or not table.live or parameter.grad is not None:
+            return parameter.grad
+        return table.gradient[: table.count] if table.received else None
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update of everything that has a gradient."""
         self._settle()
         loss = super().step(closure)
-        for weight, table in self._live().items():
+        for weight, table in self._acting().items():
             table.step(self._group(weight), self.grad_scale)
         # The fused kernel does not tell autograd that it changed them: a copy in another type would not be renewed.
         torch.autograd.graph.increment_version([p for p in self._parameters() if p.grad is not None])
@@ -63,12 +72,12 @@ class AdamW(torch.optim.AdamW):
     def state_dict(self) -> dict[str, Any]:
         """torch's, with the state of the tables' touched rows."""
         self._settle()
-        live = self._live()
-        self.state.update({weight: table.state() for weight, table in live.items()})
+        acting = self._acting()
+        self.state.update({weight: table.state() for weight, table in acting.items()})
         try:
             return super().state_dict()
         finally:
-            for weight in live:
+            for weight in acting:
                 del self.state[weight]
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -88,15 +97,18 @@ class AdamW(torch.optim.AdamW):
                 self.tables[numbered[number]].leave()
 
     def _settle(self) -> None:
-        """End the tables that are none any more: frozen meanwhile, or with a gradient over all their rows."""
-        for weight, table in self._live().items():
-            if not any(weight is parameter for parameter in self._parameters()):
-                table.leave()
-            elif weight.grad is not None:
+        """Let the tables rest that are frozen now, and end those with a gradient over all their rows."""
+        acting = self._acting()
+        for weight, table in self.tables.items():
+            if table.live and weight not in acting:
+                table.rest()
+            elif weight in acting and weight.grad is not None:
                 self.state[weight] = table.spread()
 
-    def _live(self) -> dict[nn.Parameter, Table]:
-        return {weight: table for weight, table in self.tables.items() if table.live}
+    def _acting(self) -> dict[nn.Parameter, Table]:
+        """The tables whose weight trains now."""
+        trained = set(map(id, self._parameters()))
+        return {weight: table for weight, table in self.tables.items() if table.live and id(weight) in trained}
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

@@ -26,7 +26,9 @@ from tunesmith.train.frozen_plan import Plan
 from tunesmith.train.frozen_store import Store
 
 WASTED = 3
-"""How many times what was kept may go unread because the weights changed, before nothing is kept any more."""
+"""How many times what was kept may go unread because weights changed or trained again, before nothing is kept any more.
+That more is frozen than before does not count: it can't happen often, and what comes then is worth more.
+"""
 
 
 @dataclass
@@ -176,7 +178,8 @@ class _Keeper:
         """Why nothing of this call is kept; what was kept for other weights is dropped."""
         weights = (depth, frozen_part.weights(part.modules(depth)))
         if weights != self.weights:
-            self.wasted += self.store.kept > 0 and self.report.read == self.since
+            more = self.weights is not None and depth > self.weights[0]
+            self.wasted += self.store.kept > 0 and self.report.read == self.since and not more
             self._drop()
             self.weights = weights
         stranger = part.stranger(depth)

@@ -135,8 +135,16 @@ class Table:
         self.leave()
         return state
 
+    def rest(self) -> None:
+        """The weight does not train for now: apply what is pending and forget the rest. It may train again, from a
+        fresh state.
+        """
+        if self.count > (self.padding is not None):
+            self.flush()
+            self.reset(self.padding)
+
     def leave(self) -> None:
-        """The weight trains no more: apply what is pending and forget the rest."""
+        """Every row has moments of its own from now on: apply what is pending and forget the rest."""
         self.flush()
         self.reset()
         self.live = False

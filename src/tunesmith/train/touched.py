@@ -119,16 +119,17 @@ def _obstacle(
 ) -> str:
     """Why rows can't be left out, as half a sentence; "" where they can."""
     weights = {id(module.weight): module.weight for module in found if isinstance(module, nn.Embedding)}
+    trains = _trains(model, optimizer)
     curious = [part.word() for part in parts if _is_curious(part)]
     reason = ""
-    if not weights or not all(weight.requires_grad for weight in weights.values()):
+    if not weights or not weights.keys() <= trains:
         reason = NONE_TRAIN
     elif not isinstance(optimizer, AdamW):
         reason = f"the optimizer {type(optimizer).__name__} takes whole gradients"
     elif precision == "float16":
         reason = "float16 scales whole gradients"
     elif curious:
-        reason = f"{curious[0]} may look at weights and gradients, or freeze them"
+        reason = f"{curious[0]} may look at weights and gradients"
     elif len(weights) > 1 or not all(_is_plain(module) for module in found):
         reason = "the word embeddings are of a kind of their own"
     elif _others(model, found):
@@ -139,12 +140,17 @@ def _obstacle(
 
 
 def _is_curious(part: Part) -> bool:
-    """Whether a part acts where it may look at the embeddings' weight or gradient by hand, or freeze them; an objective
-    looks at what the model gives, a schedule of rates at time.
+    """Whether a part acts where it may look at the embeddings' weight or gradient by hand; an objective looks at what
+    the model gives, and a schedule asks the training.
     """
     acts = type(part).after_step is not Part.after_step or type(part).loss is not Part.loss
-    rates = isinstance(part, Schedule) and part.sets != "what trains"
-    return acts and not (rates or isinstance(part, Objective))
+    return acts and not isinstance(part, Schedule | Objective)
+
+
+def _trains(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[int]:
+    """The `id`s of the parameters that train, now or when a part lets them."""
+    names = {name for group in optimizer.param_groups for name in group.get("home", group.get("names", ()))}
+    return {id(p) for name, p in model.named_parameters() if p.requires_grad or name in names}
 
 
 def _begun(optimizer: AdamW, weights: Iterable[Tensor]) -> bool:
