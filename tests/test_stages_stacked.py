@@ -64,7 +64,7 @@ def stacked(values: dict[str, Any]) -> dict[str, Any]:
         ([{"method": "lora"}, {"model": {"earlier": ["a"]}}], "Stage 2: model.earlier names runs, but what lies below"),
         (
             [{"method": "lora"}, {"model": {"earlier": "stuck"}}],
-            "Stage 2: The recipe is wrong:\n  - model.earlier: 'stuck' is not allowed",
+            "model.earlier: 'stuck' is not allowed. Did you mean",
         ),
         ([{"method": "lora"}, {"model": {"earlier": []}}], "Stage 2: model.earlier names runs"),
     ],

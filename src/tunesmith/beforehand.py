@@ -101,7 +101,7 @@ def check_model(model: Any, number: int) -> None:
     if number and model is not None and not (isinstance(model, Mapping) and set(model) <= {*earlier.KEPT, "earlier"}):
         raise RecipeError(
             f"model: {model!r} is given, but a stage starts from the model that the one before it made.",
-            hint="Leave it out; model.dtype, model.quantize and model.earlier alone may be given.",
+            hint="Leave it out; model.dtype, model.quantize, model.start and model.earlier alone may be given.",
         )
     below = model.get("earlier") if isinstance(model, Mapping) else None
     if number and isinstance(below, list):

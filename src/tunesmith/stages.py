@@ -205,13 +205,15 @@ def _model(settings: ModelSettings, before: Path) -> ModelSettings:
     """What a stage starts from after the one in the folder `before`: its plain model, or its backbone and deltas."""
     made = read_finished(before)
     if settings.earlier == beforehand.STACK:
-        return made.model.on([*made.model.deltas, (before / MODEL).resolve()])
+        below = made.model.on([*made.model.deltas, (before / MODEL).resolve()])
+        return below.model_copy(update={"start": settings.start})
     plain = before / MODEL
     if made.method.delta:
         plain = before / MERGED
         if not plain.is_dir():
             session.load(before).merge(plain)
-    return ModelSettings(name=str(plain.resolve()), dtype=settings.dtype, quantize=settings.quantize)
+    kept = {key: getattr(settings, key) for key in earlier.KEPT}
+    return ModelSettings(name=str(plain.resolve()), **kept)
 
 
 def _resolved(read: Document, where: str) -> Stages | Joint:

@@ -263,16 +263,28 @@ def attach_and_fold(folder: Path) -> nn.Module:
     return found.backbone.model
 
 
-@pytest.mark.parametrize("method", ["lora", "bottleneck", "ia3"])
-def test_shortcuts_change_nothing(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("lora", "LoraLinear stands on another delta"),
+        ({"name": "lora", "targets": "key"}, ""),  # beside the one below: all blocks as one function
+        ("bottleneck", "Its norms are no plain layer norms"),
+        ("head_only", ""),  # what the frozen blocks give is kept
+        ("ia3", "ScaledLinear adds more than a low-rank product"),
+    ],
+    ids=str,
+)
+def test_shortcuts_change_nothing(method: Any, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, _ = made.run(tmp_path / "first", method="lora")
     trained = []
     for speed in ("plain", "auto"):
-        train = {"steps": 3, "learning_rate": 0.01}
+        train = {"steps": 6, "learning_rate": 0.01}
         toyed = toy.prepared({"model": on(first), "method": method, "train": train, "speed": {"shortcuts": speed}})
         toy.quiet(toyed.backbone.model)
-        toy.train(toyed, tmp_path / speed)
+        with caplog.at_level("INFO", "tunesmith"):
+            toy.train(toyed, tmp_path / speed)
         trained.append(toy.weights(toyed))
+    assert ("0 of 2 blocks run as one function" in caplog.text) == bool(told) and told in caplog.text
     plain, fast = trained
     assert all(torch.allclose(plain[name], fast[name], atol=1e-5) for name in plain)
 

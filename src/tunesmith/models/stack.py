@@ -24,7 +24,7 @@ import torch
 from tunesmith.core import anatomy, delta, registry, sharing, surgery
 from tunesmith.core.errors import ModelError, RecipeError, UserError
 from tunesmith.core.files import read_json, reading, sha256, write_json
-from tunesmith.core.notes import note
+from tunesmith.core.notes import note, silent
 from tunesmith.core.part import Method, Task
 from tunesmith.models import identity
 from tunesmith.models import load as loading
@@ -149,7 +149,8 @@ def _check(raw: Backbone, settings: ModelSettings, folder: Path, below: Sequence
         return
     # Its class may have the backbone with other modules (without the pooler): then it is loaded so, and compared.
     told = _told(folder)
-    seen = loading.load(settings, tuple(told.classes), {}, 0, told.reads)
+    with silent():  # what there is to say of that head was said when it trained
+        seen = loading.load(settings, tuple(told.classes), {}, 0, told.reads)
     identity.check(known, replace(seen.identity, earlier=hashes), folder)
     _, other = sharing.join(seen.model, raw.model)
     if set(other) - sharing.in_head(seen.model):

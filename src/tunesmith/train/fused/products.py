@@ -45,7 +45,8 @@ class Linear:
         if type(module) is nn.Linear:
             return cls(module.weight, module.bias)
         if not isinstance(module, surgery.Wrapper) or type(module.base) is not nn.Linear:
-            return f"{type(module).__name__} is no plain linear"
+            stacked = isinstance(module, surgery.Wrapper) and isinstance(module.base, surgery.Wrapper)
+            return f"{type(module).__name__} {'stands on another delta' if stacked else 'is no plain linear'}"
         base = cls(module.base.weight, module.base.bias)
         if not module.active:
             return base
