@@ -20,7 +20,6 @@ import yaml
 from tunesmith.core.document import Document
 from tunesmith.core.errors import RecipeError
 from tunesmith.data import sources
-from tunesmith.models.settings import ModelSettings
 from tunesmith.prepare import settle
 from tunesmith.recipe import Recipe, merged, resolve
 
@@ -59,10 +58,6 @@ class Joint:
     def text(self) -> str:
         """The mapping as YAML."""
         return yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True)
-
-    def on(self, model: ModelSettings) -> Joint:
-        """The same tasks on another model."""
-        return Joint({name: replace(recipe, model=model) for name, recipe in self.tasks.items()})
 
     def placed(self) -> Joint:
         """The same, with files that can be found from any folder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +25,6 @@ from tunesmith.core.peak import peak_memory
 from tunesmith.core.rows import each
 from tunesmith.core.seeding import seed_everything
 from tunesmith.core.step import Training
-from tunesmith.core.world import Old
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
 from tunesmith.evaluate.predict import Predictor
@@ -72,7 +71,7 @@ def there(folder: Path) -> bool:
     return (folder / RECIPE).is_file() and KEY in document.read(folder / RECIPE).values
 
 
-def start(joint: Joint, out: str | Path | None = None, watch: Watcher | None = None, before: Sequence[Old] = ()) -> Run:
+def start(joint: Joint, out: str | Path | None = None, watch: Watcher | None = None) -> Run:
     """Run it in a new folder. Bad data, a bad model, a folder that is taken: raised before anything is written."""
     folder = runs.new_folder(joint.first, out)
     with listening() as notes:
@@ -81,7 +80,7 @@ def start(joint: Joint, out: str | Path | None = None, watch: Watcher | None = N
         for name, one in joint.tasks.items():
             prepare.check_fit(one, splits[name])
             prepare.learn(one, splits[name])
-        made = prepared(joint, splits, before, folder)
+        made = prepared(joint, splits, folder)
         with writing_folder(folder) as temporary:
             for name, alone in made.each.items():
                 (temporary / name).mkdir()
@@ -91,7 +90,7 @@ def start(joint: Joint, out: str | Path | None = None, watch: Watcher | None = N
             return _go_on(folder, made, watch, notes)
 
 
-def resume(folder: Path, watch: Watcher | None = None, before: Sequence[Old] = ()) -> Run:
+def resume(folder: Path, watch: Watcher | None = None) -> Run:
     """Go on where it stopped, exactly. Data that changed since raises RunFolderError."""
     known = read(document.read(folder / RECIPE), str(folder / RECIPE))
     with listening() as notes, runs.locked(folder):
@@ -107,12 +106,10 @@ def resume(folder: Path, watch: Watcher | None = None, before: Sequence[Old] = (
             one.task.restore(read_recipe(folder / name).task.state())
             splits[name] = load_data(one.data, one.task.columns())
             account.check_data(folder / name, splits[name])
-        return _go_on(folder, prepared(known, splits, before, folder), watch, notes)
+        return _go_on(folder, prepared(known, splits, folder), watch, notes)
 
 
-def prepared(
-    joint: Joint, splits: Mapping[str, Splits], before: Sequence[Old] = (), folder: Path | None = None
-) -> Together:
+def prepared(joint: Joint, splits: Mapping[str, Splits], folder: Path | None = None) -> Together:
     """Load a backbone with every task's head, join them over one body, and build what trains them."""
     backbones: dict[str, Backbone] = {}
     for name, one in joint.tasks.items():
@@ -124,7 +121,7 @@ def prepared(
     models.join(backbones[main].model, {name: backbones[name].model for name in names[1:]})
     objective = joint.first.objective
     objective.meet({name: len(splits[name].train) for name in names})
-    accelerator, world = prepare.modified(joint.tasks[main], backbones[main], before, folder)
+    accelerator, world = prepare.modified(joint.tasks[main], backbones[main], (), folder)
     fed = {name: prepare.fed(joint.tasks[name], splits[name], backbones[name]) for name in names}
     recipes = {name: found for name, (found, _) in fed.items()}
     batches = {name: found for name, (_, found) in fed.items()}
