@@ -10,6 +10,7 @@ A recipe without stages is one run, in the folder itself; with stages the folder
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,10 @@ def _go_on(folder: Path, stages: Sequence[Recipe], watch: Watcher | None) -> Run
     before: list[Old] = []
     places: list[Path] = []
     for number, stage in enumerate(stages, 1):
+        # Parts of its own, which go when the stage ends, with the model that they hold. Modules stand in cycles, which
+        # Python looks for when there are many objects, not when they are large.
+        stage = resolve(Document(stage.values(), {}), str(folder / STAGES))
+        gc.collect()
         place = folder / f"{number}-{stage.task.word()}"
         if model is not None:
             settings = {key: value for key, value in stage.model.model_dump().items() if key in KEPT}
