@@ -37,6 +37,9 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    by_hand: ClassVar[bool] = True
+    """Whether what it does in training may touch weights or gradients otherwise than by `Training`'s methods."""
+
     @classmethod
     def word(cls) -> str:
         """The recipe's word for this part: its class name in snake_case, which is its file name."""
@@ -121,9 +124,7 @@ class Task(Part):
         raise NotImplementedError
 
     def meet(self, model: nn.Module) -> None:
-        """Learn from the backbone, loaded and not yet modified, what examples for it look like; one that does not fit
-        these settings raises RecipeError or ModelError. `state` holds what was learned.
-        """
+        """Learn of the loaded backbone what examples look like; one that does not fit: RecipeError, ModelError."""
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn from the training split what the head and the answers need: class names, a scale."""
@@ -171,9 +172,7 @@ class Task(Part):
         raise NotImplementedError
 
     def decode(self, step: Step, tokenizer: Reader) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """The model's answers to a batch [examples, …], objects where they are no numbers; and what a line of the
-        predictions file shows of each.
-        """
+        """Answers to a batch [examples, …], objects where they are no numbers; what is shown of each in its line."""
         raise NotImplementedError
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
@@ -188,9 +187,7 @@ class Task(Part):
         """Choose what is chosen on the validation split once training is over: a threshold. `state` holds it then."""
 
     def constant(self) -> tuple[str, Any] | None:
-        """The best answer that looks at no input, as training taught it, and its name: the least that a model must
-        beat. None where there is none.
-        """
+        """The best answer that looks at no input, and its name: the least a model must beat. None: there is none."""
         return None
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
@@ -253,6 +250,7 @@ class Method(Part):
 class Objective(Part):
     """Which scalar a step minimises."""
 
+    by_hand: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     """The fields of a batch that its loss reads; a task that does not give them is refused."""
 
@@ -260,6 +258,7 @@ class Objective(Part):
 class Schedule(Part):
     """What changes with progress. It asks for gradients by `Training.gradient`, for weights after `settle`."""
 
+    by_hand: ClassVar[bool] = False
     sets: ClassVar[str] = ""
     """What it sets ("the learning rate"): two schedules that set the same thing are refused."""
 
