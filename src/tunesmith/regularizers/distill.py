@@ -43,7 +43,7 @@ class Distill(Part):
     _before: Before | None = PrivateAttr(default=None)
     _bodies: list[Remembering] = PrivateAttr(default_factory=list)
     _heads: list[_Head] = PrivateAttr(default_factory=list)
-    _shortcuts: ExitStack = PrivateAttr(default_factory=ExitStack)
+    _shortcuts: ExitStack | None = PrivateAttr(default=None)
 
     def check(self, model: nn.Module, world: World) -> None:
         """A head that is fresh has said nothing yet: without earlier stages RecipeError."""
@@ -66,6 +66,7 @@ class Distill(Part):
         then = [before.over(one, model) for one in now]
         # Heads of one class read the same tokens: others may be left out.
         kinds = {type(one) for one in now}
+        self._shortcuts = ExitStack()
         if before.model is not model:
             asked = then[0] if then else before.model
             self._shortcuts.enter_context(world.answering(asked, len(kinds) < 2))
@@ -89,10 +90,11 @@ class Distill(Part):
 
     def end(self, training: Training, evaluate: Callable[[], Mapping[str, float]]) -> Sequence[Panel]:
         """Let go of the starting model."""
-        self._shortcuts.close()
+        if self._shortcuts is not None:
+            self._shortcuts.close()
         for body in self._bodies:
             body.leave()
-        self._before, self._bodies, self._heads = None, [], []
+        self._before, self._shortcuts, self._bodies, self._heads = None, None, [], []
         return ()
 
     def _of_head(self, head: _Head, step: Step) -> Tensor:
