@@ -18,9 +18,11 @@ from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
 
 
-def stage(values: Mapping[str, Any], *, folder: Path | None = None, model: str = "builtin:tiny-bert") -> Prepared:
-    """A training after a stage that had three classes of its own."""
-    first = toy.prepared({"model": model, "train": {"seed": 5}})
+def stage(
+    values: Mapping[str, Any], *, folder: Path | None = None, model: str = "builtin:tiny-bert", task: str = "classify"
+) -> Prepared:
+    """A training after a stage that had classes of its own, for texts or for words (`tag`)."""
+    first = toy.prepared({"model": model, "task": task, "train": {"seed": 5}})
     given = {"model": model, "task": "classify", "data": "rows.csv", **values}
     given["train"] = {"precision": "float32", "device": "cpu", "batch_size": 4, **values.get("train", {})}
     recipe = from_values(given)
@@ -34,7 +36,8 @@ def old(first: Prepared) -> Old:
     """A training as those after it see it."""
 
     def over(body: nn.Module) -> nn.Module:
-        again = toy.prepared({"model": first.recipe.model.called, "train": {"seed": 5}}).training.model
+        values = {"model": first.recipe.model.called, "task": first.recipe.task.word(), "train": {"seed": 5}}
+        again = toy.prepared(values).training.model
         for parameter in again.parameters():
             parameter.requires_grad_(False)
         return shell.over(again.eval(), body)

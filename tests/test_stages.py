@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import BertForSequenceClassification
 
 import tunesmith
 from tests import toy
@@ -53,6 +55,20 @@ def test_a_stage_starts_from_the_model_before_it(values: dict[str, Any], tmp_pat
     # What the second starts from is what the first came to: the same figures before its training.
     answers = tunesmith.load(run.folder).predict(["amber basil"])
     assert answers[0]["prediction"] in toy.CLASSES
+
+
+def test_a_stage_leaves_no_model_behind(values: dict[str, Any], tmp_path: Path) -> None:
+    models: list[int] = []
+
+    def watch(line: dict[str, Any]) -> None:
+        if line["event"] == "start":
+            models.append(sum(type(one) is BertForSequenceClassification for one in gc.get_objects()))
+
+    # A schedule that holds the training to its end.
+    kept = {**values, "stages": [{"schedules": [{"name": "unfreeze", "steps": 1}]}] * 3}
+    gc.collect()
+    stages.start(stages.read(kept), tmp_path / "run", watch)
+    assert len(models) == 3 and len(set(models)) == 1
 
 
 def test_stages_go_on_where_they_stopped(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class Case:
     (the next word in joined blocks). model: folder of weights and tokenizer; ours: what a recipe calls it. method:
     full, lora (queries and values), lora_all (every linear of the blocks), head, top (the two top blocks). test: a file
     to answer at the end; empty: none. length: most tokens of an example. speed: our section of that name, if it is
-    said.
+    said. schedules: ours, beside that of the rate. steps: whether our side tells what every update cost.
     """
 
     task: str
@@ -36,6 +36,8 @@ class Case:
     seed: int = 0
     device: str = "cpu"
     speed: Mapping[str, Any] | str | None = None
+    schedules: Sequence[Mapping[str, Any]] = ()
+    steps: bool = False
 
     @property
     def rate(self) -> float:

@@ -128,7 +128,8 @@ def modified(
         _checkpoint_activations(backbone, recipe)
     accelerator = precision.accelerator(recipe.train)
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
-    world = World(before, backbone.limit, partial(earlier.of_file, recipe, backbone), cast, folder)
+    read = partial(earlier.of_file, recipe, backbone)
+    world = World(before, backbone.limit, read, cast, partial(faster.beside, recipe.speed), folder)
     for part in recipe.parts:
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)

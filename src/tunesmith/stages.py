@@ -14,6 +14,7 @@ A recipe without stages is one run, in the folder itself; with stages the folder
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -137,6 +138,10 @@ def _go_on(folder: Path, stages: Stages, watch: Watcher | None) -> Run:
     before: list[Old] = []
     for number, (stage, place) in enumerate(zip(stages, places, strict=True), 1):
         title = f"Stage {number} of {len(stages)}"
+        # Parts of its own, which go when the stage ends, with the model that they hold. Modules stand in cycles, which
+        # Python looks for when there are many objects, not when they are large.
+        stage = resolve(Document(stage.values(), {}), str(folder / STAGES))
+        gc.collect()
         with _told(f"{title} ({place.name})", place, places[: number - 1]):
             if number > 1:
                 stage = replace(stage, model=_model(stage.model, places[number - 2]))

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests import toy
+
 # Of the other side: no warning of it is ours.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -97,6 +99,47 @@ def test_every_lever_is_one_of_the_recipe() -> None:
     from tunesmith.train.speed import SpeedSettings
 
     assert set(import_module("ladder").LEVERS) <= set(SpeedSettings.model_fields)
+
+
+def test_freezing_is_measured_by_what_trains(
+    program: Program, in_process: list[tuple[str, Any]], tmp_path: Path
+) -> None:
+    sizes = ("--rows", "256", "--test-rows", "16", "--epochs", "2", "--pairs", "2")
+    module = program("freezing", *TINY[:3], *sizes, "--out", str(tmp_path / "freezing.md"))
+    assert [(name, case.seed, list(case.schedules)) for name, case in in_process] == [
+        ("ours", seed, module.SIDES[side])
+        for seed, sides in ((0, list(module.SIDES)), (1, list(module.SIDES)[::-1]))
+        for side in sides
+    ]
+    page = (tmp_path / "freezing.md").read_text()
+    found = rows(page)
+    # tiny-bert has two blocks: what a side never does has no figure.
+    states = {row[0]: [bool(cell) for cell in row[1:]] for row in found if len(row) == len(module.SIDES) + 1}
+    assert list(states) == ["all", "head and 2 blocks", "head and 1 block", "head"]
+    assert states["all"][0] and not any(states[name][0] for name in list(states)[1:])
+    assert states["head and 1 block"][2] and states["head"] == [False, False, False, False, True]
+    full, *others = (row for row in found if len(row) == len(module.HEAD))
+    assert full[0] == module.PLAIN and full[2] == "" and [row[-1] for row in (full, *others)] == ["2"] * 5
+    assert all(re.fullmatch(r"[\d.]+x .*", row[2]) and row[6].count(",") == 1 for row in others)
+
+
+def test_a_saving_needs_less_time_and_equal_accuracy(program: Program) -> None:
+    freezing = import_module("freezing")
+    plain = [{"seconds": 10.0, "rate": 1.0, "peak": 1e6, "accuracy": accuracy} for accuracy in (80.0, 82.0)]
+    for seconds, less, expected in ((9.0, 0.4, "yes"), (9.0, 0.6, "no"), (11.0, 0.1, "no")):
+        runs = [{**one, "seconds": seconds, "accuracy": one["accuracy"] - less} for one in plain]
+        row = freezing.line("freeze", runs, plain)
+        assert (row[-2], row[7]) == (expected, f"{-less:+.2f}")
+
+
+def test_what_trains_is_known_by_its_size(program: Program, tmp_path: Path) -> None:
+    freezing, models = import_module("freezing"), import_module("pairs.models")
+    folder, _ = models.builtin("builtin:tiny-bert", tmp_path)
+    made = toy.prepared({"train": {"steps": 1}})
+    known = freezing.states(folder)
+    counts = {name: count for count, name in known.items()}
+    block = sum(p.numel() for p in made.training.model.bert.encoder.layer[0].parameters())
+    assert counts["head and 2 blocks"] - counts["head and 1 block"] == block
 
 
 def test_the_gpu_program_is_tried_out_on_a_cpu(

@@ -45,3 +45,13 @@ def test_a_twin_has_memory_for_what_trains_alone(method: str) -> None:
     mine, its = dict(training.model.named_parameters()), dict(twin.named_parameters())
     assert all((its[name].data_ptr() == mine[name].data_ptr()) != mine[name].requires_grad for name in mine)
     assert not any(parameter.requires_grad for parameter in its.values()) and not twin.training
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "disk"])
+def test_a_twin_lies_in_the_start_where_that_is_exact(kind: str) -> None:
+    training = toy.prepared({"model": {"name": "builtin:tiny-bert", "start": kind}}).training
+    twin, start = training.start.twin(training.model), training.start.weights
+    for name, parameter in twin.named_parameters():
+        assert torch.equal(parameter, training.model.get_parameter(name))
+        shared = name in start and parameter.data_ptr() == start[name].data_ptr()
+        assert shared is (name in start and kind != "bfloat16")

@@ -13,6 +13,7 @@ from tests import toy
 from tests.before import fills, stage
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.step import Step
+from tunesmith.train.log import lines
 
 
 def test_it_needs_something_that_was_learned_before() -> None:
@@ -54,14 +55,36 @@ def test_a_strong_pull_keeps_what_matters(tmp_path: Path) -> None:
             "regularizers": [{"name": "ewc", "strength": strength, "examples": 8}],
             "train": {"steps": 10, "learning_rate": 3e-3, "weight_decay": 0.0},
         }
-        toyed = stage(values)
+        toyed = stage(values, folder=tmp_path)
         before = toy.weights(toyed)
         toy.train(toyed, tmp_path / str(strength))
         after = toy.weights(toyed)
-        (part,) = toyed.recipe.regularizers
-        information = information or part._fisher  # type: ignore[attr-defined]
+        information = load_file(tmp_path / "fisher.safetensors")
         moved.append(sum((one * (after[name] - before[name]) ** 2).sum().item() for name, one in information.items()))
     assert moved[0] < moved[1] / 2
+
+
+def test_shortcuts_change_no_number(tmp_path: Path) -> None:
+    found = []
+    for name, speed in (("plain", "plain"), ("fast", {}), ("rows", {"shortcuts": "plain", "touched_rows": True})):
+        values = {
+            "regularizers": [{"name": "ewc", "strength": 1e3, "examples": 6}],
+            "train": {"steps": 6, "learning_rate": 1e-3, "weight_decay": 0.1, "log_every": 1},
+            "speed": speed,
+        }
+        (tmp_path / name).mkdir()
+        toyed = stage(values, folder=tmp_path / name)
+        toy.quiet(toyed.training.model)
+        toy.train(toyed, tmp_path / name / "run")
+        steps = [line["losses"] for line in lines(tmp_path / name / "run" / "metrics.jsonl") if line["event"] == "step"]
+        found.append([*(one["ewc"] for one in steps), *(one["supervised"] for one in steps)])
+        assert [table.live for table in toyed.training.optimizer.tables.values()] == [True] * (name != "plain")  # type: ignore[attr-defined]
+    information = [load_file(tmp_path / name / "fisher.safetensors") for name in ("plain", "fast")]
+    largest = max(float(one.max()) for one in information[0].values())
+    for key, one in information[0].items():
+        torch.testing.assert_close(information[1][key], one, rtol=1e-4, atol=1e-6 * largest)
+    assert found[0][5] > 1e-5
+    assert found[1] == pytest.approx(found[0], rel=1e-3) and found[2] == pytest.approx(found[0], rel=1e-3)
 
 
 def test_a_language_model_tells_by_a_file_what_matters(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.step import Batch, Step
-from tunesmith.regularizers.ewc_fisher import drawn_surprise, fisher, penalty
+from tunesmith.regularizers.ewc_fisher import drawn_surprise, fisher, tables
 
 
 class Logistic(nn.Module):
@@ -84,7 +84,34 @@ def test_answers_of_another_form_are_refused() -> None:
         drawn_surprise(torch.zeros(2, 3, 4), batch(torch.zeros(2, dtype=torch.long)), torch.Generator())
 
 
-def test_the_penalty_by_hand() -> None:
-    found = penalty([(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0]), torch.tensor([3.0, 0.5]))])
-    assert found.item() == pytest.approx((3 * 1 + 0.5 * 4) / 2)
-    assert penalty([]).item() == 0
+class Table(nn.Module):
+    """Two classes with the scores 0 and the sum of rows; the row of the padding never learns."""
+
+    def __init__(self, looked: bool) -> None:
+        super().__init__()
+        self.words = nn.Embedding(6, 2, padding_idx=0, _weight=torch.arange(12.0).view(6, 2) / 10)
+        self.kinds = nn.Embedding(2, 2, _weight=torch.ones(2, 2))
+        # A second owner: the weight is then no table.
+        self.other = nn.Linear(2, 6) if looked else nn.Embedding(6, 2, padding_idx=0, _weight=self.words.weight)
+        if not looked:
+            self.other.weight = self.words.weight
+
+    def forward(self, ids: Tensor) -> Any:
+        score = (self.words(ids) ** 2).sum((1, 2)) - self.kinds(ids % 2).prod(1).sum(1)
+        return SimpleNamespace(logits=torch.stack([torch.zeros_like(score), score], dim=-1))
+
+
+def test_rows_that_are_looked_up_give_what_whole_tables_give() -> None:
+    found = []
+    for looked in (True, False):
+        model = Table(looked)
+        assert (model.words in tables(model)) is looked and model.kinds in tables(model)
+        batches = [Batch({"ids": ids}, {"targets": torch.zeros(1, dtype=torch.long)}, rows=[0])
+                   for ids in (torch.tensor([[3, 0, 3]]), torch.tensor([[1, 4, 0]]))]  # fmt: skip
+        steps = (Step(model, None, batch) for batch in batches)  # type: ignore[arg-type]
+        found.append(fisher(model, [model.words.weight, model.kinds.weight], steps, torch.Generator().manual_seed(1)))
+        assert model.words.forward.__func__ is nn.Embedding.forward  # type: ignore[attr-defined]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    rows = found[0][0].abs().sum(1) > 0
+    assert rows.tolist() == [False, True, False, True, True, False]

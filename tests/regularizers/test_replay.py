@@ -13,6 +13,7 @@ from tests.before import fills, stage
 from tunesmith.core import anatomy
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.step import Step
+from tunesmith.train.fused import blocks
 from tunesmith.train.log import lines
 
 
@@ -70,6 +71,25 @@ def test_the_reservoir_has_its_size() -> None:
     (part,) = toyed.recipe.regularizers
     part.setup(toyed.training)
     assert [len(source.examples) for source in part._sources] == [3]  # type: ignore[attr-defined]
+
+
+def test_old_examples_run_on_a_row_as_new_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[tuple[int, ...]] = []
+    own = blocks.run
+
+    def look(work: Any, x: torch.Tensor) -> torch.Tensor:
+        rows.append(tuple(x.shape[:1]))
+        return own(work, x)
+
+    monkeypatch.setattr(blocks, "run", look)
+    found = []
+    for steps in (1, 4):
+        rows.clear()
+        toy.train(stage({"regularizers": ["replay"], "train": {"steps": steps}}), tmp_path / str(steps))
+        assert set(rows) == {(1,)}
+        found.append(len(rows))
+    # Two blocks, for new examples and for old ones.
+    assert found[1] - found[0] == 3 * 2 * 2
 
 
 def test_old_texts_of_a_file(tmp_path: Path) -> None:

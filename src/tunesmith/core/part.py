@@ -36,6 +36,9 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    by_hand: ClassVar[bool] = True
+    """Whether what it does in training may touch weights or gradients otherwise than by `Training`'s methods."""
+
     @classmethod
     def word(cls) -> str:
         """The recipe's word for this part: its class name in snake_case, which is its file name."""
@@ -124,9 +127,7 @@ class Task(Part):
         raise NotImplementedError
 
     def meet(self, model: nn.Module) -> None:
-        """Learn from the backbone, loaded and not yet modified, what examples for it look like; one that does not fit
-        these settings raises RecipeError or ModelError. `state` holds what was learned.
-        """
+        """Learn of the loaded backbone what examples look like; one that does not fit: RecipeError, ModelError."""
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn from the training split what the head and the answers need: class names, a scale."""
@@ -260,6 +261,7 @@ class Method(Part):
 class Objective(Part):
     """Which scalar a step minimises."""
 
+    by_hand: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     """The fields of a batch that its loss reads; a task that does not give them is refused."""
 
@@ -278,6 +280,7 @@ class Objective(Part):
 class Schedule(Part):
     """What changes with progress. It asks for gradients by `Training.gradient`, for weights after `settle`."""
 
+    by_hand: ClassVar[bool] = False
     sets: ClassVar[str] = ""
     """What it sets ("the learning rate"): two schedules that set the same thing are refused."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -40,10 +40,35 @@ def summed_loss(
     Source: gradients are made together with the loss, as in Hsu et al., "Liger Kernel", 2024, so that scores are
     computed once and never kept.
     """
-    told = _Told(labels, shares, kind or weight.dtype)
+    return summed(states, weight, bias, _Labels(labels, shares, kind or weight.dtype))
+
+
+class Told(Protocol):
+    """What a loss compares the scores of places with. kind: the type of the products."""
+
+    @property
+    def kind(self) -> torch.dtype: ...
+
+    def at(self, part: slice) -> Told:
+        """What belongs to some of the places."""
+
+    def turn(self, scores: Tensor, turned: bool, of_bias: Tensor | None) -> Tensor:
+        """The loss of scores [places, words], which become its gradient in place, if wanted; `of_bias` gets its sum."""
+
+
+def summed(states: Tensor, weight: Tensor, bias: Tensor | None, told: Told) -> Tensor:
+    """A loss of the scores of states [places, in] by weight [words, in] and bias [words], summed over places: a scalar,
+    with gradients.
+    """
     with torch.autocast(states.device.type, enabled=False):
-        loss: Tensor = _SummedLoss.apply(states, weight, bias, told, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+        loss: Tensor = _Summed.apply(states, weight, bias, told, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return loss
+
+
+def strips(scores: Tensor) -> Iterator[slice]:
+    """Places of scores [places, words], as many at once as the processor's cache holds."""
+    rows = max(1, STRIP // scores.shape[1] if scores.device.type == "cpu" else len(scores))
+    return (slice(at, at + rows) for at in range(0, len(scores), rows))
 
 
 def portions(states: Tensor, words: int) -> Iterator[slice]:
@@ -65,22 +90,39 @@ def exact(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Labels:
     """Labels [places]; what each counts, shares [places], None for 1; and the type of the products."""
 
     labels: Tensor
     shares: Tensor | None
     kind: torch.dtype
 
-    def at(self, part: slice) -> _Told:
+    def at(self, part: slice) -> _Labels:
         return replace(self, labels=self.labels[part], shares=None if self.shares is None else self.shares[part])
 
+    def turn(self, scores: Tensor, turned: bool, of_bias: Tensor | None) -> Tensor:
+        loss = exact(scores.new_zeros(()))
+        for strip in strips(scores):
+            part, here = scores[strip], self.at(strip)
+            logs, labels = torch.log_softmax(exact(part), dim=-1), here.labels[:, None]
+            losses = logs.gather(1, labels)[:, 0]
+            loss -= losses.sum() if here.shares is None else losses @ here.shares.to(losses.dtype)
+            if not turned:
+                continue
+            change = logs.exp_().scatter_add_(1, labels, logs.new_full(labels.shape, -1.0))  # p - e_y
+            if here.shares is not None:
+                change *= here.shares[:, None]
+            if of_bias is not None:
+                of_bias += change.sum(0)
+            part.copy_(change)
+        return loss
 
-class _SummedLoss(torch.autograd.Function):
+
+class _Summed(torch.autograd.Function):
     """The loss, and the gradients that are needed, which wait for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, told: _Told, learns: bool) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, told: Told, learns: bool) -> Tensor:
         wanted = [learns and needed for needed in ctx.needs_input_grad[:3]]
         layer = weight.to(told.kind), None if bias is None else bias.to(told.kind)  # cast once for all portions
         loss, gradients = _made(states.to(told.kind), layer, told, wanted)
@@ -100,7 +142,7 @@ class _SummedLoss(torch.autograd.Function):
 
 
 def _made(
-    states: Tensor, layer: tuple[Tensor, Tensor | None], told: _Told, wanted: list[bool]
+    states: Tensor, layer: tuple[Tensor, Tensor | None], told: Told, wanted: list[bool]
 ) -> tuple[Tensor, list[Tensor | None]]:
     """The loss, and the `wanted` ones of the gradients of states [places, in] and of the layer's weight [words, in] and
     bias [words], these two in float32.
@@ -113,7 +155,7 @@ def _made(
     for part in portions(states, len(weight)):
         here, real = rounded(states[part]), part.stop - part.start
         scores = functional.linear(here, weight, bias)  # [portion, words]
-        loss += _turn(scores[:real], told.at(part), any(wanted), of_bias)
+        loss += told.at(part).turn(scores[:real], any(wanted), of_bias)
         scores[real:] = 0
         if of_states is not None:
             of_states[part] = torch.mm(scores, weight)[:real]
@@ -122,26 +164,6 @@ def _made(
     if wanted[1] and of_weight is None:  # no label at all
         of_weight = torch.zeros_like(weight, dtype=loss.dtype)
     return loss, [of_states, of_weight, of_bias]
-
-
-def _turn(scores: Tensor, told: _Told, turned: bool, of_bias: Tensor | None) -> Tensor:
-    """The loss of scores [portion, words], which become its gradient in place, if wanted; `of_bias` takes its sum."""
-    rows = max(1, STRIP // scores.shape[1] if scores.device.type == "cpu" else len(scores))
-    loss = exact(scores.new_zeros(()))
-    for at in range(0, len(scores), rows):
-        part, here = scores[at : at + rows], told.at(slice(at, at + rows))
-        logs, labels = torch.log_softmax(exact(part), dim=-1), here.labels[:, None]
-        losses = logs.gather(1, labels)[:, 0]
-        loss -= losses.sum() if here.shares is None else losses @ here.shares.to(losses.dtype)
-        if not turned:
-            continue
-        change = logs.exp_().scatter_add_(1, labels, logs.new_full(labels.shape, -1.0))  # p - e_y
-        if here.shares is not None:
-            change *= here.shares[:, None]
-        if of_bias is not None:
-            of_bias += change.sum(0)
-        part.copy_(change)
-    return loss
 
 
 def _added(buffer: Tensor | None, change: Tensor, states: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -43,11 +44,16 @@ class Start:
         return cls({name: _copy(tensor, kind) for name, tensor in old.items()}, fresh)
 
     def twin(self, model: nn.Module) -> nn.Module:
-        """A frozen copy of a model that is at its start, in evaluation. It has its own memory for what trains alone;
-        the rest is the model's.
+        """A frozen copy of a model that is at its start, in evaluation. What trains lies in the start's memory where
+        that is exact, and in a copy where it is not; the rest is the model's.
         """
-        shared = [*model.buffers(), *(p for p in model.parameters() if not p.requires_grad)]
-        made = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+        memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.buffers(), *model.parameters())}
+        for name, parameter in surgery.trained(model).items():
+            start = self.weights.get(name)
+            exact = start is not None and (start.dtype, start.device) == (parameter.dtype, parameter.device)
+            kept = start if exact and start is not None else parameter.detach().clone()
+            memo[id(parameter)] = nn.Parameter(kept, requires_grad=False)
+        made = copy.deepcopy(model, memo)
         surgery.freeze(made)
         return made.eval()
 

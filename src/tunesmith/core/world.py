@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,13 +54,16 @@ class Old:
 class World:
     """earlier: the stages before this one, the first of them first. limit: the most tokens that the model reads. read:
     from the path of a file, its rows as examples of the task that trains. cast: a model made to run in the precision of
-    the training. folder: the run's, where a part may leave a file.
+    the training. answering: inside its block a model beside the one that trains answers as fast as the recipe allows;
+    its second argument says whether what nothing reads may be left out. folder: the run's, where a part may leave a
+    file.
     """
 
     earlier: Sequence[Old]
     limit: int
     read: Callable[[str], Old]
     cast: Callable[[nn.Module], nn.Module] = lambda model: model
+    answering: Callable[[nn.Module, bool], AbstractContextManager[None]] = lambda model, unread: nullcontext()
     folder: Path | None = None
 
     def old(self, data: str | None) -> list[Old]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -32,6 +32,8 @@ class Bss(Part):
     Paper: Chen et al., "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage for Safe Transfer
     Learning", 2019 (k = 1, strength 0.001). The features of a micro-batch stand for those of a batch.
     """
+
+    by_hand: ClassVar[bool] = False
 
     strength: float = Field(0.001, ge=0)
     """Weight of the penalty."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax
 
 from tunesmith.core import anatomy, words
 from tunesmith.core.errors import RecipeError
+from tunesmith.core.panel import Panel
 from tunesmith.core.part import Part
 from tunesmith.core.step import Step, Training
 from tunesmith.core.tokens import IGNORED
 from tunesmith.core.world import World
+from tunesmith.regularizers.distill_words import divergence, of_words
 from tunesmith.regularizers.start_outputs import Before, Remembering
-
-
-def divergence(now: Tensor, before: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(before / T) || softmax(now / T)), summed over rows: scores [rows, classes] -> a scalar."""
-    told, said = (log_softmax(scores.float() / temperature, dim=-1) for scores in (before, now))
-    return temperature**2 * (told.exp() * (told - said)).sum()
 
 
 class Distill(Part):
@@ -37,6 +33,8 @@ class Distill(Part):
     on; here they stay as they were.
     """
 
+    by_hand: ClassVar[bool] = False
+
     strength: float = Field(1.0, ge=0)
     """Weight of the penalty."""
     temperature: float = Field(2.0, gt=0)
@@ -45,6 +43,7 @@ class Distill(Part):
     _before: Before | None = PrivateAttr(default=None)
     _bodies: list[Remembering] = PrivateAttr(default_factory=list)
     _heads: list[_Head] = PrivateAttr(default_factory=list)
+    _shortcuts: ExitStack | None = PrivateAttr(default=None)
 
     @property
     def looks_back(self) -> bool:
@@ -67,15 +66,23 @@ class Distill(Part):
         if not self.strength:
             return
         assert world is not None
-        self._before = Before(training)
-        self._bodies = [Remembering(anatomy.backbone(training.model)), Remembering(self._before.body)]
-        self._heads = [
-            _Head(*(world.cast(body.under(old.shell(body.body))) for body in self._bodies))
-            for old in world.earlier
-            if old.shell is not None
-        ]
-        if not anatomy.head(training.model) and self._before.model is not training.model:
-            self._before.model = world.cast(self._before.model)
+        model, before = training.model, Before(training)
+        now = [old.shell(anatomy.backbone(model)) for old in world.earlier if old.shell is not None]
+        then = [before.over(one, model) for one in now]
+        # Heads of one class read the same tokens: others may be left out.
+        kinds = {type(one) for one in now}
+        self._shortcuts = ExitStack()
+        if before.model is not model:
+            asked = then[0] if then else before.model
+            self._shortcuts.enter_context(world.answering(asked, len(kinds) < 2))
+            before.model = before.model if then else world.cast(before.model)
+        if now:
+            live = Remembering(anatomy.backbone(model), listens=True, whole=kinds != {type(model)})
+            kept = Remembering(before.body)
+            pairs = zip(now, then, strict=True)
+            self._heads = [_Head(world.cast(live.under(one)), world.cast(kept.under(other))) for one, other in pairs]
+            self._bodies = [live, kept]
+        self._before = before
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty, in this micro-batch's share."""
@@ -85,6 +92,15 @@ class Distill(Part):
         for body in self._bodies:
             body.forget()
         return self.strength * step.share * torch.stack(found).sum()
+
+    def end(self, training: Training, evaluate: Callable[[], Mapping[str, float]]) -> Sequence[Panel]:
+        """Let go of the starting model."""
+        if self._shortcuts is not None:
+            self._shortcuts.close()
+        for body in self._bodies:
+            body.leave()
+        self._before, self._shortcuts, self._bodies, self._heads = None, None, [], []
+        return ()
 
     def _of_head(self, head: _Head, step: Step) -> Tensor:
         """An old head's mean penalty over the new examples."""
@@ -103,12 +119,8 @@ class Distill(Part):
         assert self._before is not None
         chosen = step.batch.fields["targets"] != IGNORED
         with self._before.acting():
-            told = [
-                scores for _, scores in words.read(replace(step, model=self._before.model, kept={}), chosen).scores()
-            ]
-        said = [scores for _, scores in words.read(step, chosen).scores()]
-        total = sum((divergence(a, b, self.temperature) for a, b in zip(said, told, strict=True)), torch.zeros(()))
-        return total / max(1, int(chosen.sum()))
+            told = words.read(replace(step, model=self._before.model, kept={}), chosen)
+        return of_words(words.read(step, chosen), told, self.temperature) / max(1, int(chosen.sum()))
 
 
 def _rows(logits: Tensor, mask: Tensor | None) -> Tensor:

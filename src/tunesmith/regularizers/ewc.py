@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -14,10 +16,10 @@ from tunesmith.core.errors import RecipeError
 from tunesmith.core.files import writing
 from tunesmith.core.notes import note
 from tunesmith.core.part import Part
-from tunesmith.core.start import Start
 from tunesmith.core.step import Step, Training
 from tunesmith.core.world import Old, World
-from tunesmith.regularizers.ewc_fisher import fisher, penalty
+from tunesmith.regularizers.ewc_fisher import fisher, tables
+from tunesmith.regularizers.ewc_pull import penalty
 
 FILE = "fisher.safetensors"
 
@@ -35,6 +37,8 @@ class Ewc(Part):
     the run's folder.
     """
 
+    by_hand: ClassVar[bool] = False
+
     strength: float = Field(1000.0, ge=0)
     """Weight of the penalty. The size of F depends on the task: try powers of ten."""
     examples: int = Field(200, ge=1)
@@ -42,9 +46,7 @@ class Ewc(Part):
     data: str | None = None
     """A file of rows like the training file's, in the place of earlier stages: general text for a language model."""
 
-    _start: Start | None = PrivateAttr(default=None)
-    _model: nn.Module | None = PrivateAttr(default=None)
-    _fisher: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+    _held: list[_Held] | None = PrivateAttr(default=None)
 
     @property
     def looks_back(self) -> bool:
@@ -70,32 +72,41 @@ class Ewc(Part):
         if not self.strength:
             return
         assert world is not None
-        self._start, self._model = training.start, training.model
-        named = {name: training.model.get_parameter(name) for name in self._start.weights}
+        named = {name: training.model.get_parameter(name) for name in training.start.weights}
         path = None if world.folder is None else world.folder / FILE
         if path is not None and path.is_file():
-            self._fisher = {name: tensor.to(named[name].device) for name, tensor in load_file(path).items()}
-            return
-        draw = training.generator_of(self)
-        olds = world.old(self.data) if named else []
-        self._fisher = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in named.items()}
-        for old in olds:
-            model = training.model if old.shell is None else old.shell(anatomy.backbone(training.model))
-            found = fisher(model, list(named.values()), self._steps(old, model, world.limit, draw), draw)
-            for name, information in zip(named, found, strict=True):
-                self._fisher[name] += information
-            note(f"ewc: what matters to {old.name} is taken from {min(self.examples, len(old.rows)):,} of its rows.")
-        if path is not None and named:
-            with writing(path) as temporary:
-                save_file({name: tensor.cpu().contiguous() for name, tensor in self._fisher.items()}, temporary)
+            information = {name: tensor.to(named[name].device) for name, tensor in load_file(path).items()}
+        else:
+            information = self._taken(training, world, named)
+            if path is not None and named:
+                with writing(path) as temporary:
+                    save_file({name: tensor.cpu().contiguous() for name, tensor in information.items()}, temporary)
+        looked = {id(module.weight): module for module in tables(training.model)}
+        self._held = [
+            _held(weight, training.start.weights[name], information[name], looked.get(id(weight)))
+            for name, weight in named.items()
+        ]
 
     def loss(self, step: Step) -> Tensor | None:
         """The penalty, in this micro-batch's share."""
-        if self._start is None or self._model is None:
+        if self._held is None:
             return None
-        known = self._start.pairs(self._model)
-        device = next(self._model.parameters()).device
-        return step.share * self.strength * penalty((w, w0, self._fisher[name]) for name, w, w0 in known).to(device)
+        known = [(one.now(), one.start, one.information) for one in self._held]
+        device = next(step.model.parameters()).device
+        return penalty(known, step.share * self.strength).to(device)
+
+    def _taken(self, training: Training, world: World, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """F of the named weights, over all that came before."""
+        draw = training.generator_of(self)
+        total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in named.items()}
+        for old in world.old(self.data) if named else []:
+            model = training.model if old.shell is None else old.shell(anatomy.backbone(training.model))
+            with world.answering(model, True):
+                found = fisher(model, list(named.values()), self._steps(old, model, world.limit, draw), draw)
+            for name, information in zip(named, found, strict=True):
+                total[name] += information
+            note(f"ewc: what matters to {old.name} is taken from {min(self.examples, len(old.rows)):,} of its rows.")
+        return total
 
     def _steps(self, old: Old, model: nn.Module, limit: int, draw: torch.Generator) -> Iterator[Step]:
         """Steps of one example each, in float32."""
@@ -104,3 +115,29 @@ class Ewc(Part):
         for number in numbers:
             batch = old.collate(old.encode([number], limit), [number])
             yield Step(model, old.task, batch.to(device), unread=False)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A weight, its start and its F; of a table, from which rows are looked up, the `rows` that matter alone."""
+
+    weight: Tensor
+    start: Tensor
+    information: Tensor
+    table: nn.Embedding | None = None
+    rows: Tensor | None = None
+
+    def now(self) -> Tensor:
+        """What is held, with gradients: rows by a look-up, as everybody reads them."""
+        if self.table is None:
+            return self.weight
+        found: Tensor = self.table.forward(self.rows)  # type: ignore[arg-type]
+        return found
+
+
+def _held(weight: Tensor, start: Tensor, information: Tensor, table: nn.Embedding | None) -> _Held:
+    start = start.to(weight.device)
+    if table is None:
+        return _Held(weight, start, information)
+    rows = information.any(dim=1).nonzero()[:, 0]
+    return _Held(weight, start[rows], information[rows], table, rows)

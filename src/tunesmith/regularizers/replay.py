@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -28,6 +28,8 @@ class Replay(Part):
     "Training Language Models to Follow Instructions with Human Feedback", 2022, mix in a tenth of pre-training data.
     The heads of earlier stages stay as they were.
     """
+
+    by_hand: ClassVar[bool] = False
 
     strength: float = Field(1.0, ge=0)
     """Weight of the old examples' loss."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,22 +16,33 @@ from tunesmith.core.step import Training
 
 
 class Remembering(nn.Module):
-    """A body that gives its last output again while it is asked about the same tensors. `forget` after every step."""
+    """A body that gives its last outputs again while it is asked about the same tensors. `forget` after every step.
 
-    def __init__(self, body: nn.Module) -> None:
+    listens: whether it also remembers what the body gives to others, with gradients. whole: whether all tokens of such
+    an output are read here, and not only those that the others read.
+    """
+
+    def __init__(self, body: nn.Module, listens: bool = False, whole: bool = True) -> None:
         super().__init__()
         self.body = body
-        self._asked: Any = None
-        self._given: Any = None
+        self.reads_states = whole
+        self._names = list(inspect.signature(type(body).forward).parameters)[1:]  # without `self`
+        self._known: list[tuple[Any, Any, Any]] = []
+        self._handle = body.register_forward_hook(self._heard, with_kwargs=True) if listens else None
+
+    def __deepcopy__(self, _: Any) -> Remembering:
+        return self
 
     def forward(self, *given: Any, **named: Any) -> Any:
         """The body's output."""
-        tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
-        asked = ([id(tensor) for tensor in tensors], sorted(named), torch.is_grad_enabled())
-        if self._asked is None or self._asked[0] != asked:
-            self._given = self.body(*given, **named)
-            self._asked = (asked, tensors)  # the tensors are held, so that no other takes one's id
-        return self._given
+        asked = self._asked(given, named)
+        for known, _, output in self._known:
+            if known == asked:
+                return output
+        output = self.body(*given, **named)
+        if self._handle is None or not torch.is_grad_enabled():
+            self._remember(given, named, output)
+        return output
 
     def under(self, model: nn.Module) -> nn.Module:
         """Let a model whose body this one's is ask here instead. Returns it."""
@@ -38,8 +51,34 @@ class Remembering(nn.Module):
         return model
 
     def forget(self) -> None:
-        """Let go of the output."""
-        self._asked = self._given = None
+        """Let go of the outputs."""
+        self._known.clear()
+
+    def leave(self) -> None:
+        """Let go of the body as well: nothing is heard any more."""
+        self.forget()
+        if self._handle is not None:
+            self._handle.remove()
+
+    def _heard(self, body: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        if body is self.body and torch.is_grad_enabled():
+            self._remember(given, named, output)
+
+    def _remember(self, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        # A copy, as others may put something else into the mapping; the arguments are held, so that no other tensor
+        # takes one's id.
+        kept = copy.copy(output) if isinstance(output, dict) else output
+        self._known.append((self._asked(given, named), (given, named), kept))
+
+    def _asked(self, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """What differs when another output is asked for."""
+        every = {**dict(zip(self._names, given, strict=False)), **named}
+        told = {
+            name: id(value) if isinstance(value, torch.Tensor) else value
+            for name, value in every.items()
+            if value is not None and value is not False
+        }
+        return torch.is_grad_enabled(), told
 
 
 class Before:
@@ -52,6 +91,11 @@ class Before:
         self._live = None if training.start.weights or not surgery.inserted(model) else model
         self.model = model if self._live is not None else training.start.twin(model)
         self.body = anatomy.backbone(self.model)
+
+    def over(self, shell: nn.Module, model: nn.Module) -> nn.Module:
+        """A copy of a shell over the body of `model`, the one that trains, over this body instead."""
+        modules = zip(anatomy.backbone(model).modules(), self.body.modules(), strict=True)
+        return copy.deepcopy(shell, {id(now): then for now, then in modules})
 
     @contextmanager
     def acting(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from torch import nn
 
@@ -26,6 +26,13 @@ def answering(model: nn.Module, settings: SpeedSettings) -> Iterator[None]:
     with ExitStack() as stack:
         _blocks(model, settings, stack)
         yield
+
+
+def beside(settings: SpeedSettings, model: nn.Module, unread: bool) -> AbstractContextManager[None]:
+    """`answering` for a model that is asked beside the one that trains; unread: whether what nothing reads may be left
+    out of it, where the settings leave it out.
+    """
+    return answering(model, settings.model_copy(update={"unread": settings.unread and unread}))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The record of a run: `metrics.jsonl`, one JSON object a line, and whoever watches.
 
-Events: `start`, `resume`, `step` (a mean over the updates since the last line), `evaluation`, `note`, `end`, `found`
-(what a part found at the end), `frozen` (what frozen blocks gave and was kept), `files` (how many examples of each of
-several files were trained on), `memory`.
+Events: `start`, `resume`, `step` (a mean over the updates since the last line; `trained` is how many parameters train
+from there on), `evaluation`, `note`, `end`, `found` (what a part found at the end), `frozen` (what frozen blocks gave
+and was kept), `files` (how many examples of each of several files were trained on), `memory`.
 """
 
 from __future__ import annotations

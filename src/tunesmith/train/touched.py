@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.core import anatomy
-from tunesmith.core.part import Objective, Part, Schedule
+from tunesmith.core.part import Part
 from tunesmith.train.adamw import AdamW
 from tunesmith.train.table import Table
 
@@ -140,11 +140,9 @@ def _obstacle(
 
 
 def _is_curious(part: Part) -> bool:
-    """Whether a part acts where it may look at the embeddings' weight or gradient by hand; an objective looks at what
-    the model gives, and a schedule asks the training.
-    """
+    """Whether a part acts where it may look at the embeddings' weight or gradient by hand."""
     acts = type(part).after_step is not Part.after_step or type(part).loss is not Part.loss
-    return acts and not isinstance(part, Schedule | Objective)
+    return acts and part.by_hand
 
 
 def _trains(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[int]:

@@ -91,23 +91,24 @@ class Memory:
 
     def __init__(self) -> None:
         self._steps = steps()
-        self._known: dict[str, tuple[Any, list[Tensor], Any]] = {}
+        self._known: dict[str, tuple[Any, list[Tensor], dict[Any, Any]]] = {}
 
     def __deepcopy__(self, _: Any) -> Memory:
         return Memory()
 
     def of(self, name: str, tensors: Sequence[Tensor], settings: Any, make: Callable[[], T]) -> T:
-        """What `make` gives, or gave for the same tensors with the same values and settings."""
+        """What `make` gives, or gave for the same values of the tensors, for each of the settings that take turns."""
         trains = any(tensor.requires_grad for tensor in tensors)
         step = self._steps.count if trains else None
-        key = (settings, step, [(id(tensor), tensor._version) for tensor in tensors])
-        known = self._known.get(name)
+        key, known = (step, [(id(tensor), tensor._version) for tensor in tensors]), self._known.get(name)
         if known is None or known[0] != key:
+            known = self._known[name] = (key, list(tensors), {})  # held, so that no other tensor takes one's id
+        made = known[2]
+        if settings not in made:
             # Copies outlive the mode in which they are made: one made while predicting serves training too.
             with torch.inference_mode(False), torch.no_grad():
-                known = (key, list(tensors), make())  # the tensors are held, so that no other takes one's id
-            self._known[name] = known
-        found: T = known[2]
+                made[settings] = make()
+        found: T = made[settings]
         return found
 
 
@@ -146,7 +147,7 @@ class Product:
         if not pairs:
             return cls(linears, factors, matrix, None)
         tensors = [tensor for pair in pairs for tensor in (pair.a, pair.b)]
-        settings = (dtype, factors, [(pair.scale, pair.dropout) for pair in pairs])
+        settings = (dtype, factors, tuple((pair.scale, pair.dropout) for pair in pairs))
         low = memory.of(f"{name}: low", tensors, settings, lambda: _low(linears, factors, dtype))
         return cls(linears, factors, matrix, low)
 
