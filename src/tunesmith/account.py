@@ -10,8 +10,6 @@ from typing import Any
 import torch
 
 from tunesmith.core import surgery
-from tunesmith.core.errors import RunFolderError
-from tunesmith.core.files import read_json, reading
 from tunesmith.core.notes import warn
 from tunesmith.core.panel import Panel
 from tunesmith.core.registry import spec
@@ -21,7 +19,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.train.log import lines
 from tunesmith.version import VERSION
 
-ENVIRONMENT, METRICS = "environment.json", "metrics.jsonl"
+METRICS = "metrics.jsonl"
 HARDLY = 0.95
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors")
 
@@ -40,19 +38,6 @@ def environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         "columns": splits.columns,
         "data": splits.sources,
     }
-
-
-def check_data(folder: Path, splits: Splits) -> None:
-    """Refuse to go on with data that changed since the run began: RunFolderError."""
-    known = read_json(folder / ENVIRONMENT)
-    with reading(folder / ENVIRONMENT):
-        before = {name: source["sha256"] for name, source in known["data"].items()}
-    changed = {str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before.get(name)}
-    if changed:
-        raise RunFolderError(
-            f"The data changed since the run {folder} began: {', '.join(sorted(changed))}.",
-            hint="Put the file back as it was, or start a new run.",
-        )
 
 
 def mixed(folder: Path, prepared: Prepared) -> list[Panel]:

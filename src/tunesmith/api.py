@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith import stages
 from tunesmith.run import Run
 from tunesmith.serve import merge as merges
+from tunesmith.serve import soup as soups
 from tunesmith.serve.merge import Mix
 from tunesmith.serve.session import Session, load
 from tunesmith.stages import resume
@@ -31,8 +32,10 @@ def merge(
 ) -> dict[str, Any]:
     """Put together what runs on one backbone learned, as a plain transformers model in the folder `out`.
 
-    mix: how, as in `Mix("ties", weights=(1, 0.5))`; the mean of the runs where none is given. as_delta: "exact" or
+    mix: how, as in `Mix("ties", weights=(1, 0.5))`; the mean of the runs where none is given; `Mix(soup="greedy")`
+    chooses on the validation split which runs go into the mean. as_delta: "exact" or
     "rank=N" writes a small run instead, which holds only what the backbone has not. Returns what was done and measured.
     """
-    folders = [runs] if isinstance(runs, str | Path) else runs
-    return merges.merge([Path(folder) for folder in folders], Path(out), mix or Mix(), as_delta)
+    folders, mix = [runs] if isinstance(runs, str | Path) else runs, mix or Mix()
+    put = merges.merge if mix.soup is None else soups.make
+    return put([Path(folder) for folder in folders], Path(out), mix, as_delta)

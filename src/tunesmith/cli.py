@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tunesmith.report import page, printed, terminal
     from tunesmith.serve import merge as merges
     from tunesmith.serve import session as sessions
+    from tunesmith.serve import soup as soups
 else:
     cache = Lazy("tunesmith.data.cache")
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
@@ -45,6 +46,7 @@ else:
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
     sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
+    soups = Lazy("tunesmith.serve.soup", lean)
 
 app = typer.Typer(help="Fine-tune pre-trained models, and see what it gained and what it cost.", no_args_is_help=True)
 messages = Console(stderr=True, soft_wrap=True)
@@ -178,14 +180,18 @@ def merge(
         "--weights", metavar="NUMBER...", help="One a run; -1 takes a run away. Else the runs' mean.")] = None,
     how: Annotated[list[str] | None, typer.Option(
         "--how", metavar="WAY [density=D] [seed=S]", help="linear, ties, dare or dare_ties; the share D of changes "
-        "that the last three keep (0.2), the seed S of what dare drops (0). Also: --density D, --seed S.")] = None,
+        "that the last three keep (0.2), the seed S of what dare drops (0). Also: --density D, --seed S. Or: --soup "
+        "uniform, the mean, or --soup greedy, of the runs that validation chooses; both measured.")] = None,
     as_delta: Annotated[str | None, typer.Option(
         "--as-delta", metavar="[exact|rank=N]", help="Write a small run: what the backbone has not, or of rank N.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Fold runs into their backbone and write one plain transformers model, proven before it is written."""
-    done = merges.merge(run_folders, out, merges.mix_of(how or [], weights or []), as_delta)
+    mix = merges.mix_of(how or [], weights or [])
+    done = (merges.merge if mix.soup is None else soups.make)(run_folders, out, mix, as_delta)
+    if mix.soup is not None and not as_json:
+        printed.show(printed.panels(soups.panels(done)))
     _result(done, merges.told(done), as_json)
 
 

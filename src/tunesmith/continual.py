@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import earlier, prepare, sequence
-from tunesmith.account import ENVIRONMENT
 from tunesmith.core import anatomy
 from tunesmith.core.errors import ModelError, RecipeError
 from tunesmith.core.files import read_json, write_json
@@ -35,7 +34,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.report import page
 from tunesmith.report.wording import number
 from tunesmith.serve import session
-from tunesmith.serve.folder import MODEL, read_finished, read_recipe
+from tunesmith.serve.folder import ENVIRONMENT, MODEL, read_finished, read_recipe
 from tunesmith.train import faster
 
 FILE = "continual.json"

@@ -36,7 +36,7 @@ from tunesmith.models.load import Backbone
 from tunesmith.prepare import Prepared
 from tunesmith.report import page
 from tunesmith.run import CHECKPOINTS, DATA, Run
-from tunesmith.serve.folder import MODEL, RECIPE, TASK, read_recipe
+from tunesmith.serve.folder import MODEL, RECIPE, TASK, check_data, read_recipe
 from tunesmith.train import faster, loop, precision
 from tunesmith.train.log import Log, Watcher, lines
 from tunesmith.train.several import SeveralBatches
@@ -105,7 +105,7 @@ def resume(folder: Path, watch: Watcher | None = None) -> Run:
             remove_leftovers(folder / name)
             one.task.restore(read_recipe(folder / name).task.state())
             splits[name] = load_data(one.data, one.task.columns())
-            account.check_data(folder / name, splits[name])
+            check_data(folder / name, splits[name])
         return _go_on(folder, prepared(known, splits, folder), watch, notes)
 
 

@@ -22,7 +22,7 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 
 from tunesmith import account, examples, measure, prepare
-from tunesmith.account import ENVIRONMENT, METRICS
+from tunesmith.account import METRICS
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import (
@@ -51,7 +51,7 @@ from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.report import page
 from tunesmith.serve import session
-from tunesmith.serve.folder import TOKENIZER
+from tunesmith.serve.folder import ENVIRONMENT, TOKENIZER, check_data
 from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
 from tunesmith.train import faster, loop
 from tunesmith.train.log import Log, Watcher
@@ -113,7 +113,7 @@ def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Ol
             page.write(folder)
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
-        account.check_data(folder, splits)
+        check_data(folder, splits)
         return _go_on(folder, prepare.prepare(recipe, splits, before, folder), splits, watch, notes)
 
 

@@ -27,11 +27,28 @@ def run(desk: Desk, finished: Path) -> Path:
         ("run --how ties --seed 1 --density 0", ["--density 0 is not above 0", "--seed goes with --how dare"], ""),
         ("run --as-delta rank=x", "--as-delta 'rank=x' is neither 'exact' nor 'rank=N'", "rank=16"),
         ("run --as-delta rank=500", "The rank 500 is too large: the changed matrices have at most 32.", "exact"),
+        ("run --soup greedy", "--soup takes the mean of several runs, 1 is given", ""),
+        ("run run --soup stew", "--soup 'stew' is unknown. Known: greedy, uniform.", ""),
+        ("run run --soup uniform --weights 1 2", "leave --how, --weights, --density and --seed out", ""),
+        ("run run --soup greedy --how ties", "--soup takes the plain mean", ""),
+        ("run none --soup greedy", "The folder none does not exist.", "tunesmith train"),
         ("run none --as-delta", "The folder none does not exist.", "tunesmith train"),
     ],
 )
 def test_words_that_do_not_fit(desk: Desk, run: Path, words: str, says: str, hint: str) -> None:
     desk.refused("merge", *words.split(), "--out", "out", says=says, hint=hint)
+
+
+def test_a_soup_of_rows_that_changed(desk: Desk) -> None:
+    desk.trained()
+    ended = desk.run("merge", "run", "run", "--soup", "greedy", "--out", "soup")
+    assert ended.status == 0, ended.said
+    assert "A greedy soup of 2 of 2 runs" in ended.out
+    assert "merged model: soup" in ended.out and (desk.folder / "soup" / "soup.json").is_file()
+    desk.tidy("soup")
+    rows = desk.folder / "rows.csv"
+    rows.write_text(rows.read_text() + "a thing more,good\n")
+    desk.refused("merge", "run", "run", "--soup", "greedy", "--out", "x", says="The data changed since", hint="Put the")
 
 
 def test_damaged_small_runs(desk: Desk, run: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 
-from tunesmith.schedules.average_weights import greedy, mean, mixed
+from tunesmith.schedules.average_weights import mean, mixed
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, [1.0, 2.0]), (0.5, [2.0, 0.0]), (1.0, [3.0, -2.0])])
@@ -32,13 +30,3 @@ def test_the_mean_of_several() -> None:
     assert weights["a"].tolist() == [2, 1]
     mean(weights, [{"a": torch.tensor([0.1, 0.7])}] * 3)
     assert torch.allclose(weights["a"], torch.tensor([0.1, 0.7]))
-
-
-def test_greedy_takes_what_does_not_harm() -> None:
-    values = {(3,): 0.8, (3, 1): 0.7, (3, 2): 0.8, (3, 2, 4): 0.9}
-
-    def measured(taken: Sequence[int]) -> float:
-        return values[tuple(taken)]
-
-    assert greedy([3, 1, 2, 4], measured) == ([3, 2, 4], 0.9)
-    assert greedy([3], measured) == ([3], 0.8)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-SEVERAL = {"--weights": NUMBER, "--how": re.compile(r"(density|seed)=.*")}
+SEVERAL = {"--weights": NUMBER, "--how": re.compile(r"(density|seed|soup)=.*")}
 """Options that take more values, and what these look like."""
 EITHER = {"--as-delta": (re.compile("exact|rank=.*"), "exact")}
 """Options with a value or without one: what it looks like, and what stands for none."""
-WITHIN = {"--density": "--how=density=", "--seed": "--how=seed="}
+WITHIN = {"--density": "--how=density=", "--seed": "--how=seed=", "--soup": "--how=soup="}
 """Options that are another's settings."""
 
 

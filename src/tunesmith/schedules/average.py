@@ -12,12 +12,12 @@ from pydantic import Field, PrivateAttr
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tunesmith.core import surgery
+from tunesmith.core import soup, surgery
 from tunesmith.core.notes import note
 from tunesmith.core.panel import Lines, Panel, Table
 from tunesmith.core.part import Schedule
 from tunesmith.core.step import Training
-from tunesmith.schedules.average_weights import greedy, mean, mixed
+from tunesmith.schedules.average_weights import mean, mixed
 
 FOLDER = "averaged"
 
@@ -136,7 +136,8 @@ class Average(Schedule):
         if self.over == "uniform":
             taken, value = steps, measured(steps)
         else:
-            taken, value = greedy([step for step, _ in sorted(self._kept, key=lambda one: -one[1])], measured)
+            tried = soup.greedy([step for step, _ in sorted(self._kept, key=lambda one: -one[1])], measured)
+            taken, value = soup.taken(tried), max(one.value for one in tried if one.taken)
             mean(surgery.trained(training.model), [weights[step] for step in taken])
         best = max(single for _, single in self._kept)
         note(f"average: of weights after {len(taken)} of {len(steps)} evaluations: {value:.4f}; best alone {best:.4f}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,16 +25,3 @@ def mean(weights: Mapping[str, Tensor], several: Sequence[Mapping[str, Tensor]])
         for one in several:
             total += one[name].to(weight.device)
         weight.copy_(total / len(several))
-
-
-def greedy(best_first: Sequence[int], measured: Callable[[Sequence[int]], float]) -> tuple[list[int], float]:
-    """Take the first, and of the others, in their order, each with which what is measured of all taken does not fall.
-    Returns what was taken, and its measure.
-    """
-    taken = [best_first[0]]
-    value = measured(taken)
-    for one in best_first[1:]:
-        tried = measured([*taken, one])
-        if tried >= value:
-            taken, value = [*taken, one], tried
-    return taken, value

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.core import difference, sharing
 from tunesmith.core.errors import ArtifactError, ModelError, RecipeError
-from tunesmith.core.files import writing_folder
+from tunesmith.core.files import write_json, writing_folder
 from tunesmith.models import artifact
 from tunesmith.models.load import Backbone
 from tunesmith.serve.attach import Attached
@@ -55,8 +55,9 @@ def write(
     batches = run.probe()
     expected = artifact.outputs(model, batches)
     with writing_folder(out) as temporary:
-        for name in (RECIPE, TASK, PROBE):
+        for name in (RECIPE, PROBE):
             shutil.copyfile(run.folder / name, temporary / name)
+        write_json(temporary / TASK, run.recipe.task.state())
         kept = temporary / MODEL
         kept.mkdir()
         error = difference.write(model, base.model, kept, rank)

@@ -12,11 +12,13 @@ from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import check_writable, read_json, reading
 from tunesmith.core.part import Method
+from tunesmith.data.load import Splits
 from tunesmith.models import stack
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import DEFAULTS, Recipe, resolve
 
 MODEL, RECIPE, TASK, PROBE = "model", "recipe.yaml", "task.json", "probe.json"
+ENVIRONMENT = "environment.json"
 TOKENIZER = "tokenizer.json"
 """The tokenizer that was trained for a model from scratch."""
 HINT = "Give the folder that `tunesmith train` named."
@@ -58,6 +60,19 @@ def read_finished(folder: Path) -> Recipe:
         plain = cast(Method, registry.build("methods", DEFAULTS["method"]))
         return replace(recipe, method=plain, model=recipe.model.on([]))
     return replace(recipe, model=stack.kept(recipe.model, folder / MODEL))
+
+
+def check_data(folder: Path, splits: Splits) -> None:
+    """Refuse data that changed since the run began: RunFolderError."""
+    known = read_json(folder / ENVIRONMENT)
+    with reading(folder / ENVIRONMENT):
+        before = {name: source["sha256"] for name, source in known["data"].items()}
+    changed = {str(source["path"]) for name, source in splits.sources.items() if source["sha256"] != before.get(name)}
+    if changed:
+        raise RunFolderError(
+            f"The data changed since the run {folder} began: {', '.join(sorted(changed))}.",
+            hint="Put the file back as it was, or start a new run.",
+        )
 
 
 def probe(folder: Path, recipe: Recipe, backbone: Backbone) -> list[Any]:

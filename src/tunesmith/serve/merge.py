@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.core import arithmetic, sharing
+from tunesmith.core import arithmetic, sharing, soup
 from tunesmith.core.errors import DivergedError, ModelError, RecipeError, nearest, raise_faults
 from tunesmith.core.files import writing_folder
 from tunesmith.core.linear import exact
 from tunesmith.core.notes import note
+from tunesmith.core.part import Task
 from tunesmith.core.seeding import generator
 from tunesmith.models import artifact, quantise
 from tunesmith.models.load import Backbone
@@ -32,6 +33,8 @@ DENSITY = 0.2
 class Mix:
     """How what several runs learned is put together.
 
+    soup: a name in `soup.SOUPS`: the mean, of all or of those that a validation split chooses (`serve/soup.py`).
+
     how: a name in `arithmetic.WAYS`. weights: one a run; where none are given 1 for one run, 1 / runs for linear and
     dare, and 1 where signs are elected, which takes a mean by itself. density: the share of entries that ties and dare
     keep, 0.2 where none is given. seed: for dare's draws.
@@ -41,6 +44,7 @@ class Mix:
     weights: tuple[float, ...] = ()
     density: float | None = None
     seed: int | None = None
+    soup: str | None = None
 
     def settled(self, runs: int) -> Mix:
         """With everything filled in for so many runs. What does not go together raises one RecipeError."""
@@ -58,6 +62,8 @@ class Mix:
         faults = []
         if not runs:
             faults.append("no run is given")
+        if self.soup is not None:
+            return [*faults, *self._faults_of_a_soup(runs)]
         if self.how not in arithmetic.WAYS:
             return [*faults, f"--how '{self.how}' is unknown. {nearest(self.how, arithmetic.WAYS)}"]
         if self.weights and len(self.weights) != runs:
@@ -73,14 +79,22 @@ class Mix:
                 faults.append(f"--{name} goes with --how {', '.join(ways)}, not with {self.how}")
         return faults
 
+    def _faults_of_a_soup(self, runs: int) -> list[str]:
+        if self.soup not in soup.SOUPS:
+            return [f"--soup '{self.soup}' is unknown. {nearest(str(self.soup), soup.SOUPS)}"]
+        faults = [f"--soup takes the mean of several runs, {runs} is given"] if runs == 1 else []
+        if replace(self, soup=None) != Mix():
+            faults.append("--soup takes the plain mean: leave --how, --weights, --density and --seed out")
+        return faults
+
 
 def mix_of(how: Sequence[str], weights: Sequence[float]) -> Mix:
-    """The mix that words of the command line say: a way, `density=D`, `seed=S`. Others raise RecipeError."""
+    """The mix that words of the command line say: a way, `density=D`, `seed=S`, `soup=WHICH`; others: RecipeError."""
     settings: dict[str, Any] = {"weights": tuple(weights)}
     for word in how:
         key, equals, value = word.partition("=")
         try:
-            settings |= {key: {"density": float, "seed": int}[key](value)} if equals else {"how": word}
+            settings |= {key: {"density": float, "seed": int, "soup": str}[key](value)} if equals else {"how": word}
         except (KeyError, ValueError):
             raise RecipeError(
                 f"--how: {word!r} is neither density=NUMBER nor seed=WHOLE NUMBER.", hint="For example: density=0.2."
@@ -97,32 +111,73 @@ def merge(runs: Sequence[Path], out: Path, mix: Mix, as_delta: str | None = None
     can't be, ArtifactError where folding changes outputs; nothing is written then.
     """
     mix = mix.settled(len(runs))
-    rank = None if as_delta is None else difference.parse(as_delta)
-    check_free(out)
-    first, base = attach.first(runs[0], "cpu")
-    if base is None and not (mix.plain and as_delta is None):
+    check_way_out(out, as_delta)
+    found = gather(runs, "cpu", alone=mix.plain and as_delta is None)
+    model = found.models[0] if mix.plain else combine(found, mix)
+    told: dict[str, Any] = {
+        "runs": found.told, "how": mix.how, "weights": list(mix.weights), "density": mix.density, "seed": mix.seed,
+        "largest_difference_of_merging": found.changed,
+    }  # fmt: skip
+    return write(found, model, out, as_delta, told)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Runs on one backbone, each folded into a plain model; `changed` is the most that folding changed an output.
+
+    base: the backbone; None where there is one run, which holds its whole model, and nobody asked for it.
+    """
+
+    runs: Sequence[Attached]
+    models: Sequence[PreTrainedModel]
+    base: Backbone | None
+    changed: float
+
+    @property
+    def told(self) -> list[dict[str, str]]:
+        """The runs by their folders and methods."""
+        return [{"folder": str(run.folder), "method": run.recipe.method.word()} for run in self.runs]
+
+    def some(self, numbers: Sequence[int]) -> Gathered:
+        """The runs with these numbers."""
+        return replace(self, runs=[self.runs[n] for n in numbers], models=[self.models[n] for n in numbers])
+
+
+def gather(runs: Sequence[Path], device: str, alone: bool = False) -> Gathered:
+    """Load runs beside each other and fold each. Raises what `merge` raises. alone: of one run that holds its whole
+    model the backbone is not needed.
+    """
+    first, base = attach.first(runs[0], device)
+    if base is None and not alone:
         base = attach.backbone_of(first)
     attached = [first, *(attach.beside(folder, base) for folder in runs[1:] if base is not None)]
     folded = [fold(run) for run in attached]
-    model, differences = folded[0][0], [changed for _, changed in folded]
-    if not mix.plain:
-        assert base is not None
-        _combine(attached, [model for model, _ in folded], base, mix)
-        _check_finite(model, first)
-    told: dict[str, Any] = {
-        "runs": [{"folder": str(run.folder), "method": run.recipe.method.word()} for run in attached],
-        "how": mix.how, "weights": list(mix.weights), "density": mix.density, "seed": mix.seed,
-        "largest_difference_of_merging": max(differences),
-    }  # fmt: skip
+    return Gathered(attached, [model for model, _ in folded], base, max(changed for _, changed in folded))
+
+
+def check_way_out(out: Path, as_delta: str | None) -> None:
+    """Refuse, before any work is done, a folder that is taken, and a way to write that there is not."""
+    if as_delta is not None:
+        difference.parse(as_delta)
+    check_free(out)
+
+
+def write(
+    found: Gathered, model: PreTrainedModel, out: Path, as_delta: str | None, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write what came of the runs, as a plain model or as its difference to the backbone, under the first run's task.
+    Returns `told` with what was written and measured.
+    """
+    first, base = found.runs[0], found.base
     if as_delta is not None and base is not None and model.dtype != base.model.dtype:
         raise ModelError(
             f"--as-delta: the merged model is in float32, its backbone in {base.model.dtype}: no bits can be compared.",
             hint="Leave --as-delta out, or train with model.dtype float32.",
         )
     if as_delta is not None and base is not None:
-        return {"delta": str(out), **difference.write(first, model, base, out, rank, told)}
+        return {"delta": str(out), **difference.write(first, model, base, out, difference.parse(as_delta), told)}
     _write(model, first, out)
-    return {"model": str(out), "largest_difference": max(differences), **told}
+    return {"model": str(out), "largest_difference": found.changed, **told}
 
 
 def told(done: Mapping[str, Any]) -> str:
@@ -169,9 +224,14 @@ def _write(model: PreTrainedModel, run: Attached, out: Path) -> None:
 
 
 @torch.no_grad()
-def _combine(runs: Sequence[Attached], models: Sequence[PreTrainedModel], base: Backbone, mix: Mix) -> None:
-    """Give the first of the models the weights that come of all."""
-    plain = sharing.skeleton(base.model)
+def combine(found: Gathered, mix: Mix) -> PreTrainedModel:
+    """The first of the models with the weights that come of all; those that were gathered stay as they are. Outputs
+    that are no numbers raise DivergedError, models that can't be told from the backbone tensor by tensor ModelError.
+    """
+    assert found.base is not None
+    runs, model = found.runs, sharing.skeleton(found.models[0])
+    models = [model, *found.models[1:]]
+    plain = sharing.skeleton(found.base.model)
     quantise.dequantise(plain)
     zero, trained = sharing.named(plain), [sharing.named(model) for model in models]
     heads = sharing.in_head(models[0])
@@ -185,13 +245,15 @@ def _combine(runs: Sequence[Attached], models: Sequence[PreTrainedModel], base: 
             way = arithmetic.WAYS[mix.how]
             change = way(vectors, mix.weights, mix.density or 1.0, generator(mix.seed or 0, name))
             fresh[id(place)] = _like(place, exact(zero[name]) + change)
-    if _same_task([run.recipe for run in runs]):
+    if same_task([run.recipe for run in runs]):
         for name in heads:
             mean = arithmetic.mean_of_heads([exact(one[name]) for one in trained], mix.weights)
             fresh[id(trained[0][name])] = _like(trained[0][name], mean)
     else:
         note(f"The runs have other tasks or classes: the head is that of {runs[0].folder}.")
-    sharing.substitute(models[0], fresh)
+    sharing.substitute(model, fresh)
+    _check_finite(model, runs[0])
+    return model
 
 
 def _check_alike(runs: Sequence[Attached], models: Sequence[PreTrainedModel], zero: dict[str, Tensor]) -> None:
@@ -209,12 +271,14 @@ def _check_alike(runs: Sequence[Attached], models: Sequence[PreTrainedModel], ze
             )
 
 
-def _same_task(recipes: Sequence[Recipe]) -> bool:
-    """Whether all heads mean the same: the same classes, or where there are none the same scale."""
+def same_task(recipes: Sequence[Recipe]) -> bool:
+    """Whether all heads mean the same: the same classes, or where there are none the same scale. What a task settles on
+    its validation answers is no part of it.
+    """
     first, *others = [recipe.task for recipe in recipes]
     return all(
         (other.word(), other.head()) == (first.word(), first.head())
-        and ("id2label" in first.head() or other.state() == first.state())
+        and ("id2label" in first.head() or type(first).settle is not Task.settle or other.state() == first.state())
         for other in others
     )
 
