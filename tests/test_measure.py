@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import toy
 from tunesmith import measure
 from tunesmith.core.errors import DataError, RecipeError, RunFolderError
 from tunesmith.core.files import read_json
 from tunesmith.core.notes import listening
+from tunesmith.evaluate import temperature
 from tunesmith.evaluate.task import Task
 
 
@@ -83,3 +86,21 @@ def test_a_suite_that_fails_is_told_and_the_others_run(full_run: Path, monkeypat
         found = measure.again(full_run, data, ["task"])
     assert found["suites"]["task"] == {"figures": [], "panels": [], "failed": "ValueError: no such thing"}
     assert "The suite 'task' failed: ValueError: no such thing" in notes
+
+
+def test_a_suite_has_the_settings_of_the_runs_recipe_and_its_temperature(full_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(full_run, folder)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("zebra\nyak\n")
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    suites = [{"name": "calibration", "store": True}, {"name": "ood", "length": False, "outside": str(outside)}]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "evaluate": suites}))
+    temperature.write(folder, 2.0, 9)
+    kept = (folder / temperature.FILE).read_bytes()
+    found = measure.again(folder, full_run.parent / "rows.csv", ["calibration", "ood"])["suites"]
+    heat = {one["subject"]: one["value"] for one in found["calibration"]["figures"] if one["name"] == "temperature"}
+    assert heat == {"with temperature": 2.0}
+    # With its defaults it would tell of lengths.
+    assert {one["subject"] for one in found["ood"]["figures"]} == {"maximum probability", "energy"}
+    assert (folder / temperature.FILE).read_bytes() == kept

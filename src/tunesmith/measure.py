@@ -85,12 +85,17 @@ class Answers:
 
 
 def suites(
-    recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, train: Rows | None = None
+    recipe: Recipe,
+    backbone: Backbone,
+    splits: Mapping[str, Rows],
+    predictions: Path,
+    train: Rows | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason.
 
     Predictions go to `predictions`, a file a split. The untrained model, a baseline, is the recipe's backbone loaded
-    anew. train: the training rows, where they are at hand.
+    anew. train: the training rows, where they are at hand. folder: the run's, where `predictions` is not in it.
     """
     now = Answers(_predictor(backbone, recipe), recipe.speed)
     found = {name: now.predict(rows, predictions / f"{name}.jsonl") for name, rows in splits.items()}
@@ -119,7 +124,7 @@ def suites(
         now=now,
         before=before,
         read=lambda path: read(path, recipe.task.columns()).rows,
-        folder=predictions.parent,
+        folder=folder or predictions.parent,
     )
     return {suite.word(): _measured(suite, finished).as_json() for suite in recipe.suites}
 
@@ -136,7 +141,7 @@ def _measured(suite: Suite, finished: Finished) -> Result:
 
 def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, Any]:
     """What the run measured at its end; with `data`, what the suites of these names find on that file, as the split
-    `test`.
+    `test`, with the settings of the run's recipe where it names them.
 
     Raises RunFolderError for a run that is not finished, DataError for a file that does not fit the task.
     """
@@ -145,13 +150,14 @@ def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, An
         if not (folder / EVALUATION).is_file():
             raise RunFolderError(f"The run {folder} is not finished.", hint=f"Go on with: tunesmith resume {folder}")
         return cast(dict[str, Any], read_json(folder / EVALUATION))
-    chosen = [cast(Suite, registry.build("evaluate", name)) for name in names]
+    own = {suite.word(): suite for suite in recipe.suites}
+    chosen = [own.get(name) or cast(Suite, registry.build("evaluate", name)) for name in names]
     loaded = session.load(folder)
     table = read(data, recipe.task.columns())
     prepare.check_truths(recipe.task, table.rows, str(table.path))
     recipe = replace(loaded.recipe, suites=chosen)
     with tempfile.TemporaryDirectory() as temporary:
-        found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary))
+        found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary), folder=folder)
     return {
         "title": f"{recipe.title}, measured on {data}",
         "metric": recipe.task.metric,

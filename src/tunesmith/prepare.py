@@ -130,7 +130,7 @@ def modified(
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
     read = partial(earlier.of_file, recipe, backbone)
     world = World(before, backbone.limit, read, cast, partial(faster.beside, recipe.speed), folder)
-    for part in recipe.parts:
+    for part in (*recipe.parts, *recipe.suites):
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
     return accelerator, world

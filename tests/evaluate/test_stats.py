@@ -10,6 +10,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm
 
 from tests import toy
+from tunesmith.evaluate import stats
 from tunesmith.evaluate.stats import bootstrap
 from tunesmith.tasks.classify import Classify
 
@@ -72,3 +73,26 @@ def test_the_tasks_metrics_are_quick() -> None:
     found = bootstrap(task.metrics, draw.integers(0, 3, 3000), draw.integers(0, 3, 3000), seed=0)
     assert set(found) == {"accuracy", "macro_f1", "matthews"}
     assert all(low < high for low, high in found.values())
+
+
+def test_sets_that_are_compared_are_drawn_independently() -> None:
+    first, second = np.arange(300) < 240, np.arange(200) < 120  # 80 % and 60 %
+    draws = stats.resampled(
+        lambda one, other: {"difference": float(second[other].mean() - first[one].mean())}, 0, len(first), len(second)
+    )
+    half = norm.ppf(0.975) * math.sqrt(0.8 * 0.2 / 300 + 0.6 * 0.4 / 200)
+    assert stats.interval(draws["difference"]) == pytest.approx((-0.2 - half, -0.2 + half), abs=0.01)
+
+
+def test_an_interval_may_be_moved_to_its_value() -> None:
+    draws = np.linspace(1, 2, 1001)
+    assert stats.interval(draws) == pytest.approx((1.025, 1.975))
+    assert stats.interval(draws, around=1.2) == pytest.approx((0.725, 1.675))
+
+
+def test_figures_without_a_value_are_left_out() -> None:
+    found = stats.figures({"a": 0.5, "b": math.nan, "c": 1.0}, {"a": (0.4, 0.6), "c": (math.nan, math.nan)}, "test")
+    assert [(one.name, one.subject, one.low, one.high) for one in found] == [
+        ("a", "model", 0.4, 0.6),
+        ("c", "model", None, None),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tunesmith.core.errors import ArtifactError, DataError, RunFolderError
 from tunesmith.core.files import write_json
 from tunesmith.core.notes import listening
 from tunesmith.core.part import Task
+from tunesmith.evaluate import temperature
 from tunesmith.serve import session
 from tunesmith.serve.session import Session
 
@@ -39,6 +41,25 @@ def test_texts_and_rows_are_answered_alike(loaded: Session) -> None:
     assert loaded.predict([{"text": text, "other": 3} for text in TEXTS]) == answers
     assert loaded.predict(text for text in TEXTS) == answers
     assert loaded.predict([]) == []
+
+
+def test_a_temperature_that_a_run_keeps_changes_confidences_and_no_answer(lora_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(lora_run, folder)
+    plain = session.load(folder, "cpu").predict(TEXTS)
+    temperature.write(folder, 0.25, 9)
+    found = session.load(folder, "cpu")
+    logits = toy.logits(found.backbone.model, found.backbone.tokenizer, TEXTS)
+    for answer, before, scores in zip(found.predict(TEXTS), plain, (logits / 0.25).softmax(dim=-1), strict=True):
+        assert answer["prediction"] == before["prediction"]
+        assert answer["confidence"] == pytest.approx(scores.max().item(), abs=1e-5)
+        assert answer["confidence"] > before["confidence"] + 1e-3
+        assert answer["scores"] == pytest.approx(
+            dict(zip(["maybe", "no", "yes"], scores.tolist(), strict=True)), abs=1e-5
+        )
+    with listening() as notes:
+        found.merge(tmp_path / "merged")
+    assert any("keeps a temperature" in text and "by 0.25" in text for text in notes)
 
 
 def test_answers_stand_in_order_and_alone_as_together(loaded: Session) -> None:

@@ -179,8 +179,8 @@ class Task(Part):
         raise NotImplementedError
 
     def scores(self, step: Step) -> Tensor | None:
-        """The model's scores of classes before any softmax [batch, classes]; None where an answer is no single class of
-        the model's.
+        """The model's scores of classes before any softmax [batch, classes], in proportion to the outputs' `logits`;
+        None where an answer is no single class of the model's.
         """
         return None
 

@@ -79,6 +79,22 @@ def line_of(row: Row) -> str:
     return f"{first['line']} of {row['file']}" if "file" in row else str(first["line"])
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The rows of a split at these places, in this order."""
+
+    rows: Rows
+    places: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, places: slice | list[int]) -> Mapping[str, Sequence[Any]]:
+        """The chosen rows at these places."""
+        chosen = self.places[places] if isinstance(places, slice) else [self.places[place] for place in places]
+        return self.rows[list(chosen)]
+
+
 def take(rows: Rows, places: slice | list[int]) -> list[Row]:
     """Rows at these places, in this order."""
     columns = rows[places]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,7 @@ class Predictor:
 
     precision: the type of the matrix products (torch's autocast), float32 for none.
     asked: whether somebody waits for the answers themselves, and not for what they are worth: every row is answered.
+    temperature: what scores of classes are divided by before they are told as probabilities.
     """
 
     model: PreTrainedModel
@@ -50,6 +51,7 @@ class Predictor:
     limit: int
     precision: str = "float32"
     asked: bool = False
+    temperature: float = 1.0
 
     def predict(
         self, rows: Rows, *, out: Path | None = None, each: Callable[[dict[str, Any]], object] | None = None
@@ -108,13 +110,22 @@ class Predictor:
         for places, batch in self._batches(examples):
             with self._autocast(device):
                 step = Step(self.model, self.task, batch)
-                found, lines = self.task.decode(step, self.tokenizer)
+                found, lines = self.task.decode(self._tempered(step), self.tokenizer)
             if "targets" in batch.fields:
                 loss += self.task.loss(step).item()
                 targets += self.task.targets(batch)
             for place, answer, line in zip(places, found, lines, strict=True):
                 answers[place], shown[place] = answer, line
         return _stacked(answers), shown, loss, targets
+
+    def _tempered(self, step: Step) -> Step:
+        """The step with its scores divided by the temperature; its loss is left as it was."""
+        if self.temperature == 1:
+            return step
+        tempered = Step(step.model, step.task, step.batch)
+        tempered.outputs = copy(step.outputs)
+        tempered.outputs.logits = step.outputs.logits / self.temperature
+        return tempered
 
     def scores(self, rows: Rows) -> np.ndarray | None:
         """The model's scores of classes before any softmax, [rows, classes], float32; None where the task has none."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from tunesmith.core import part
 from tunesmith.core.column import Row
@@ -14,6 +11,7 @@ from tunesmith.core.panel import Cell, Figure, Panel, Result, Table
 from tunesmith.core.rows import each
 from tunesmith.core.seeding import seed_of
 from tunesmith.evaluate import stats
+from tunesmith.evaluate.subjects import answers_of
 
 SHOWN_MISTAKES = 30
 UNSHOWN = ("scores", "candidates")
@@ -43,20 +41,11 @@ class Task(part.Suite):
     def _figures(self, finished: Finished, split: str) -> list[Figure]:
         task, rows = finished.task, finished.splits[split]
         truths = task.truths(each(rows))
-        subjects = {"model": finished.predict(split).answers}
-        if (known := task.constant()) is not None:
-            name, constant = known
-            subjects[name] = np.broadcast_to(constant, truths.shape)
-        subjects[task.untrained] = finished.untrained(split).answers
+        subjects = answers_of(task, truths, finished.predict(split).answers, finished.untrained(split).answers)
         figures = []
         for subject, answers in subjects.items():
-            values = task.metrics(truths, answers)
             spans = stats.bootstrap(task.metrics, truths, answers, seed_of(finished.seed, "bootstrap"))
-            figures += [
-                Figure(metric, value, split, subject, _defined(spans[metric][0]), _defined(spans[metric][1]))
-                for metric, value in values.items()
-                if math.isfinite(value)
-            ]
+            figures += stats.figures(task.metrics(truths, answers), spans, split, subject)
         return figures
 
     def _panels(self, finished: Finished, split: str) -> list[Panel]:
@@ -83,7 +72,3 @@ def _cell(value: object) -> Cell:
     if isinstance(value, dict):
         return " ".join(str(_cell(item)) for item in value.values())
     return value  # type: ignore[return-value]
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None

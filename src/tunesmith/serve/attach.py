@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from tunesmith.core import anatomy, delta, difference, sharing
 from tunesmith.core.seeding import generator
+from tunesmith.evaluate import temperature
 from tunesmith.models import artifact, identity, refuse, stack
 from tunesmith.models import load as loading
 from tunesmith.models.identity import Identity
@@ -28,6 +30,11 @@ class Attached:
     folder: Path
     recipe: Recipe
     backbone: Backbone
+
+    @cached_property
+    def temperature(self) -> float:
+        """What its scores of classes are divided by, so that its confidences are right; 1 where none is kept."""
+        return temperature.read(self.folder)
 
     def probe(self) -> list[Any]:
         """The batches with which models are compared."""

@@ -212,6 +212,11 @@ def fold(run: Attached) -> tuple[PreTrainedModel, float]:
     if run.recipe.method.keeps_backbone and model.dtype != torch.float32:
         note(f"The backbone is in {str(model.dtype).removeprefix('torch.')}: the merged model is in float32.")
         model = model.float()
+    if run.temperature != 1:
+        note(
+            f"The run {run.folder} keeps a temperature, which a merged model does not: divide its scores by "
+            f"{run.temperature:.4g} for calibrated confidences."
+        )
     before = artifact.outputs(model, batches)
     artifact.merge(model, run.recipe.method.shipped(), run.backbone.below)
     return model, artifact.prove(before, artifact.outputs(model, batches), "The merged model")

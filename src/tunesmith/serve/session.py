@@ -82,11 +82,16 @@ class Session:
 
     @property
     def predictor(self) -> Predictor:
-        """What answers rows: in the precision in which the run was measured, on a device of the same kind."""
+        """What answers rows: in the precision in which the run was measured, on a device of the same kind; its
+        confidences at the temperature that the run keeps, where it keeps one.
+        """
         backbone, train = self.current.backbone, self.recipe.train
         device = backbone.model.device.type
         kind = train.precision if device == train.device else precision.choose_precision("auto", device)
-        return Predictor(backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit, kind, asked=True)
+        return Predictor(
+            backbone.model, backbone.tokenizer, self.recipe.task, backbone.limit, kind, asked=True,
+            temperature=self.current.temperature,
+        )  # fmt: skip
 
     def attach(self, name: str, folder: str | Path) -> None:
         """Attach another run of the same backbone, of any method and task, under a name; the one in use stays.
