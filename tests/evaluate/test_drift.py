@@ -78,6 +78,16 @@ def test_without_held_out_rows_it_takes_the_training_split() -> None:
     assert "no rows" in titled(Drift().measure(none), "Features by layer").rows[0][0]
 
 
+@pytest.mark.parametrize(("backbone", "layered"), [("tiny-vit", True), ("tiny-convnext", False)])
+def test_models_that_see_images(backbone: str, layered: bool) -> None:
+    toyed = toy.prepared({"model": f"builtin:{backbone}", "task": "classify_image"})
+    result = Drift().measure(suites.finished(toyed))
+    assert figures(result)["cka_of_last_layer"] == pytest.approx(1)
+    shown = titled(result, "Features by layer")
+    assert isinstance(shown, Lines if layered else Table)
+    assert layered or "differ in size" in shown.note
+
+
 def test_layers_of_several_sizes_are_left_out() -> None:
     def features(rows: Any, *, layers: bool = False) -> np.ndarray:
         if layers:

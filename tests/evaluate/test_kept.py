@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tunesmith.evaluate import kept
-from tunesmith.evaluate.kept import Kept
+from tunesmith.evaluate.kept import Measurement
 
 
 def test_shares_by_hand() -> None:
@@ -25,8 +25,8 @@ def test_shares_by_hand() -> None:
 
 
 def test_the_score_is_a_mean_over_parts_and_not_over_measurements() -> None:
-    def one(part: str, share: float | None) -> Kept:
-        return Kept(part, "x", None, None, share)
+    def one(part: str, share: float | None) -> Measurement:
+        return Measurement(part, "x", None, None, share)
 
     found = [one("language", 0.2), one("probes", 1.0), one("probes", 0.8), one("probes", None), one("pairs", None)]
     assert kept.score(found) == pytest.approx((0.2 + 0.9) / 2)

@@ -12,7 +12,7 @@ from tests import toy
 from tests.evaluate import suites
 from tunesmith.core import anatomy, tokens
 from tunesmith.evaluate import language
-from tunesmith.evaluate.language import Language
+from tunesmith.evaluate.language import LanguageModel
 from tunesmith.evaluate.perplexity import encoded, logits
 
 
@@ -28,7 +28,7 @@ def test_the_old_head_stands_over_either_body_and_no_model_is_touched(backbone: 
         parameter.add_(0.1)
     kept = [copy.deepcopy(list(asked.model.state_dict().items())) for asked in (before, now)]
     found = language.of(finished)
-    assert isinstance(found, Language) and found.kind == kind
+    assert isinstance(found, LanguageModel) and found.kind == kind
     inputs = tokens.pad(encoded(["amber basil"], now.tokenizer, 64), now.tokenizer)
     old = logits(found.over(before), inputs)
     new = logits(found.over(now), inputs)
@@ -45,7 +45,7 @@ def test_the_old_head_stands_over_either_body_and_no_model_is_touched(backbone: 
 def test_a_language_model_is_asked_itself() -> None:
     finished = suites.finished(toy.prepared({"model": "builtin:tiny-gpt2", "task": "generate"}))
     found = language.of(finished)
-    assert isinstance(found, Language) and found.over(finished.now) is finished.now.model
+    assert isinstance(found, LanguageModel) and found.over(finished.now) is finished.now.model
 
 
 def test_where_there_is_no_head_the_reason_is_told() -> None:

@@ -71,7 +71,8 @@ def of_product(product: LowRank) -> Tensor:
     """
     right = torch.linalg.qr(exact(product.a).T, mode="r").R
     left = torch.linalg.qr(exact(product.b), mode="r").R
-    return torch.linalg.svdvals(abs(product.scale) * left @ right.T)
+    values: Tensor = torch.linalg.svdvals(abs(product.scale) * left @ right.T)
+    return values
 
 
 @torch.no_grad()

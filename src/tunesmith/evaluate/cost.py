@@ -132,7 +132,7 @@ def _disk(folder: Path | None) -> dict[str, float]:
 def _phases(record: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds by what they went into."""
     steps = [line["seconds"] for line in record if line["event"] == "step"]
-    aside = next((line.get("aside", {}) for line in reversed(record) if line["event"] == "end"), {})
+    aside: dict[str, float] = next((line.get("aside", {}) for line in reversed(record) if line["event"] == "end"), {})
     return {**({"updates": sum(steps)} if steps else {}), **aside}
 
 

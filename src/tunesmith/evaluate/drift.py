@@ -59,33 +59,19 @@ class Drift(part.Suite):
         values = [cka(before[:, layer], now[:, layer]) for layer in range(before.shape[1])]
         if len(rows) < FEW or not any(map(math.isfinite, values)):
             return _told("Features by layer", f"{len(rows)} rows, or rows that are all alike, are too few to compare.")
-        where = f"the {split} split" if split else "the training split"
-        plain = is_plenty(len(rows), before.shape[2])
-        note = f"Linear CKA on {len(rows):,} rows of {where}: 1 is the same up to a rotation and one factor. " + (
-            "The plain estimate."
-            if plain
-            else f"The estimate without bias, as there are fewer rows than twice the {before.shape[2]} features."
+        few = f"The estimate without bias, as there are fewer rows than twice the {before.shape[2]} features."
+        note = (
+            f"Linear CKA on {len(rows):,} rows of the {split or 'training'} split: 1 is the same up to a rotation and "
+            f"one factor. {'The plain estimate.' if is_plenty(len(rows), before.shape[2]) else few}"
         )
         figures = [Figure("cka_of_last_layer", values[-1], split or "train")] if math.isfinite(values[-1]) else []
+        title = "Features by layer, before and after"
         if not layered:
-            told = " The layers of this backbone differ in size: the last one's states alone are compared."
-            return Result(
-                figures, [Table("Features, before and after", ["layer", "CKA"], [["last", values[-1]]], note + told)]
-            )
-        kept = [(float(layer), value) for layer, value in enumerate(values) if math.isfinite(value)]
-        xs, ys = zip(*kept, strict=True)
-        return Result(
-            figures,
-            [
-                Lines(
-                    "Features by layer, before and after",
-                    {"CKA": (xs, ys)},
-                    "block",
-                    "CKA",
-                    f"{note} 0 are the embeddings.",
-                )
-            ],
-        )
+            note += " The layers of this backbone differ in size: the last one's states alone are compared."
+            return Result(figures, [Table(title, ["layer", "CKA"], [["last", values[-1]]], note)])
+        known = [layer for layer, value in enumerate(values) if math.isfinite(value)]
+        line = ([float(layer) for layer in known], [values[layer] for layer in known])
+        return Result(figures, [Lines(title, {"CKA": line}, "block", "CKA", f"{note} 0 are the embeddings.")])
 
     def _parts(self, finished: Finished, split: str | None) -> Result:
         title = "Parts of the delta, switched off one at a time"
@@ -153,10 +139,11 @@ def _map(found: Sequence[Change], blocks: Mapping[str, str]) -> Heatmap:
 def _list(changed: Sequence[Change]) -> Table:
     rows: list[list[Cell]] = []
     for one in changed[:SHOWN]:
-        known = one.values is not None
-        largest = ", ".join(f"{value:.3g}" for value in one.values[:VALUES].tolist()) if one.values is not None else ""
-        rank = changes.effective_rank(one.values) if one.values is not None else None
-        rows.append([one.path, one.role, one.relative, rank, len(one.values) if known else None, largest])
+        told: list[Cell] = [None, None, ""]
+        if one.values is not None:
+            largest = ", ".join(f"{value:.3g}" for value in one.values[:VALUES].tolist())
+            told = [changes.effective_rank(one.values), len(one.values), largest]
+        rows.append([one.path, one.role, one.relative, *told])
     note = f"{len(changed):,} matrices changed" + (f"; the {SHOWN} that changed most." if len(changed) > SHOWN else ".")
     if any(one.values is None for one in changed):
         note += f" Those wider than {changes.LARGEST:,} are not taken apart."

@@ -11,7 +11,7 @@ SURE = 0.05
 
 
 @dataclass(frozen=True)
-class Kept:
+class Measurement:
     """One measurement. part: which of the score's parts it belongs to. name: of the figure. before, after: what was
     measured; None where there is no such thing. share: what was kept, from 0 to 1; None where it does not count.
     low, high: the interval of `after`. why: what a reader should know.
@@ -48,7 +48,7 @@ def of_accuracy(before: float, after: float, chance: float) -> float | None:
     return min(1.0, max(0.0, (after - chance) / (before - chance)))
 
 
-def score(found: Sequence[Kept]) -> float | None:
+def score(found: Sequence[Measurement]) -> float | None:
     """The mean over parts of the mean over each part's shares; None where nothing counts."""
     parts: dict[str, list[float]] = {}
     for one in found:

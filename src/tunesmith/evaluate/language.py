@@ -17,7 +17,7 @@ CLASSES: dict[Kind, str] = {"masked": "AutoModelForMaskedLM", "causal": "AutoMod
 
 
 @dataclass(frozen=True)
-class Language:
+class LanguageModel:
     """kind: what it was pre-trained for. made: a language model whose head is as it was pre-trained, and its own body;
     None where the models that are asked are language models themselves.
     """
@@ -35,21 +35,21 @@ class Language:
         return shell.over(self.made, anatomy.backbone(asked.model)).eval()
 
 
-def of(finished: Finished) -> Language | str:
+def of(finished: Finished) -> LanguageModel | str:
     """The head over either body, or a sentence that says why there is none."""
     config: Any = finished.now.model.config
     kind = kind_of(config)
     if kind is None:
         return f"The language a {config.model_type} model was pre-trained on is not measured here."
     if anatomy.output_layer(finished.now.model) is not None:
-        return Language(kind)
+        return LanguageModel(kind)
     made = None if finished.headed is None else finished.headed((CLASSES[kind],))
     # A class that keeps head and body in one has no body that could stand in for another.
     if made is None or type(anatomy.backbone(made)) is not type(anatomy.backbone(finished.now.model)):
         return "The backbone can't be asked with the head that it was pre-trained with."
     if getattr(made.config, anatomy.FRESH, None):
         return "The backbone's file has no language-model head."
-    return Language(kind, made, anatomy.backbone(made))
+    return LanguageModel(kind, made, anatomy.backbone(made))
 
 
 def kind_of(config: Any) -> Kind | None:

@@ -18,8 +18,8 @@ from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
 from tunesmith.data.read import read
 from tunesmith.evaluate import continuations, features, kept, language, perplexity, probes, stats
-from tunesmith.evaluate.kept import Kept
-from tunesmith.evaluate.language import Language
+from tunesmith.evaluate.kept import Measurement
+from tunesmith.evaluate.language import LanguageModel
 
 GENERAL = Path(__file__).parent / "general"
 """Sentences on everyday topics and three sets with classes, written for this project."""
@@ -40,7 +40,7 @@ class Retention(part.Suite):
     cosines with the user's scores; a the accuracy of a linear probe, c the share of its most frequent class; Q the
     perplexity, under the model before training, of the answers of the model after (Q0: of its own). Shapes: features
     [texts, hidden], the mean over a text's tokens.
-    Paper: Salazar et al., "Masked Language Model Scoring", 2020; Kriegeskorte et al., "Representational Similarity
+    Paper: Salazar et al., "Masked LanguageModel Model Scoring", 2020; Kriegeskorte et al., "Representational Similarity
     Analysis", 2008; Alain and Bengio, "Understanding Intermediate Layers Using Linear Classifier Probes", 2016.
     A probe that was hardly better than chance before (less than 0.05) does not count: it had nothing to lose.
     """
@@ -74,19 +74,19 @@ class Retention(part.Suite):
         rows = read(path, [Column("text", None, column.TEXT_NAMES, column.text)]).rows
         return [row["text"] for row in take(rows, slice(0, self.texts))]
 
-    def _language(self, finished: Finished, texts: Sequence[str]) -> list[Kept]:
+    def _language(self, finished: Finished, texts: Sequence[str]) -> list[Measurement]:
         found = language.of(finished)
         if isinstance(found, str):
-            return [Kept("language", "perplexity", None, None, None, why=found)]
+            return [Measurement("language", "perplexity", None, None, None, why=found)]
         return [_text(finished, found, texts), *(_continued(finished, found) if found.kind == "causal" else [])]
 
-    def _similarity(self, finished: Finished, texts: Sequence[str]) -> list[Kept]:
+    def _similarity(self, finished: Finished, texts: Sequence[str]) -> list[Measurement]:
         both = [_cosines(features.of_texts(asked, texts)) for asked in (finished.before(), finished.now)]
         places = np.triu_indices(len(texts), 1)
         rho = _spearman(*(one[places] for one in both))
         why = f"Which of {len(texts)} texts are alike, before and after."
         share = None if math.isnan(rho) else max(0.0, rho)
-        found = [Kept("similarity", "similarity", None, rho, share, why=why)]
+        found = [Measurement("similarity", "similarity", None, rho, share, why=why)]
         if self.pairs is not None:
             columns = [
                 Column("text", None, column.TEXT_NAMES, column.text),
@@ -97,16 +97,16 @@ class Retention(part.Suite):
             found.append(_pairs(finished, rows))
         return found
 
-    def _probes(self, finished: Finished) -> list[Kept]:
+    def _probes(self, finished: Finished) -> list[Measurement]:
         files = {name: GENERAL / f"{name}.csv" for name in BUILT_IN} | {n: Path(p) for n, p in self.probes.items()}
         return [_probe(finished, name, path) for name, path in files.items()]
 
 
-def _text(finished: Finished, model: Language, texts: Sequence[str]) -> Kept:
+def _text(finished: Finished, model: LanguageModel, texts: Sequence[str]) -> Measurement:
     tokenizer, limit = finished.now.tokenizer, min(finished.now.limit, finished.before().limit)
     name = "perplexity" if model.kind == "causal" else "pseudo_perplexity"
     if model.kind == "masked" and tokenizer.mask_token_id is None:
-        return Kept("language", name, None, None, None, why="The tokenizer has no mask token.")
+        return Measurement("language", name, None, None, None, why="The tokenizer has no mask token.")
     examples = perplexity.encoded(texts, tokenizer, limit)
     seed = seed_of(finished.seed, "retention")
 
@@ -120,11 +120,15 @@ def _text(finished: Finished, model: Language, texts: Sequence[str]) -> Kept:
     value = perplexity.perplexity(after)
     low, high = stats.bootstrap(lambda _, drawn: {name: perplexity.perplexity(drawn)}, after, after, seed)[name]
     cut = sum(bool(one["cut"]) for one in examples)
-    why = f"{len(texts)} general texts, {int(after[:, 1].sum()):,} tokens" + (f", {cut} texts cut." if cut else ".")
-    return Kept("language", name, before, value, kept.of_perplexity(before, value), _known(low), _known(high), why)
+    tokens = int(after[:, 1].sum())
+    drawn = " drawn from all" if model.kind == "masked" and tokens == perplexity.HIDDEN else ""
+    why = f"{len(texts)} general texts, {tokens:,} tokens{drawn}" + (f", {cut} texts cut." if cut else ".")
+    return Measurement(
+        "language", name, before, value, kept.of_perplexity(before, value), _known(low), _known(high), why
+    )
 
 
-def _continued(finished: Finished, model: Language) -> list[Kept]:
+def _continued(finished: Finished, model: LanguageModel) -> list[Measurement]:
     tokenizer = finished.now.tokenizer
     given = continuations.prompts(tokenizer)
     answers = [continuations.greedy(model.over(asked), tokenizer, given) for asked in (finished.before(), finished.now)]
@@ -134,14 +138,14 @@ def _continued(finished: Finished, model: Language) -> list[Kept]:
     name = "perplexity_of_continuations"
     why = f"What the model before training finds of the answers to {len(given)} beginnings."
     return [
-        Kept("continuations", name, before, after, kept.of_perplexity(before, after), why=why),
-        Kept(
+        Measurement("continuations", name, before, after, kept.of_perplexity(before, after), why=why),
+        Measurement(
             "continuations", "changed_continuations", None, changed, None, why="Share of answers that are others now."
         ),
     ]
 
 
-def _pairs(finished: Finished, rows: Rows) -> Kept:
+def _pairs(finished: Finished, rows: Rows) -> Measurement:
     columns = rows[:]
 
     def rho(asked: Asked) -> float:
@@ -150,10 +154,10 @@ def _pairs(finished: Finished, rows: Rows) -> Kept:
 
     before, after = rho(finished.before()), rho(finished.now)
     why = f"Cosines of {len(rows)} pairs beside their scores."
-    return Kept("similarity", "spearman_of_pairs", before, after, kept.of_correlation(before, after), why=why)
+    return Measurement("similarity", "spearman_of_pairs", before, after, kept.of_correlation(before, after), why=why)
 
 
-def _probe(finished: Finished, name: str, path: Path) -> Kept:
+def _probe(finished: Finished, name: str, path: Path) -> Measurement:
     columns = [
         Column("text", None, column.TEXT_NAMES, column.text),
         Column("label", None, LABEL_NAMES, column.label),
@@ -166,13 +170,14 @@ def _probe(finished: Finished, name: str, path: Path) -> Kept:
     )
     seed, chance = seed_of(finished.seed, "retention"), probes.chance(labels)
     low, high = stats.bootstrap(lambda _, drawn: {name: float(drawn.mean())}, after, after, seed)[name]
-    share = kept.of_accuracy(before.mean(), after.mean(), chance)
+    old, new = float(before.mean()), float(after.mean())
+    share = kept.of_accuracy(old, new, chance)
     why = f"Accuracy of a linear probe on {len(texts)} texts; {chance:.3g} by chance."
     why += " Hardly better than that before training: it does not count." if share is None else ""
-    return Kept("probes", f"probe_{name}", float(before.mean()), float(after.mean()), share, low, high, why)
+    return Measurement("probes", f"probe_{name}", old, new, share, low, high, why)
 
 
-def _panels(found: Sequence[Kept], score: float | None) -> list[Panel]:
+def _panels(found: Sequence[Measurement], score: float | None) -> list[Panel]:
     rows: list[list[Cell]] = [
         [one.part, one.name.replace("_", " "), one.before, one.after, one.share, one.why] for one in found
     ]
