@@ -20,12 +20,13 @@ from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError, UserError
 from tunesmith.core.files import read_json
 from tunesmith.core.finished import Finished, Predictions
-from tunesmith.core.notes import note, warn
+from tunesmith.core.notes import note, silent, warn
 from tunesmith.core.panel import Result
 from tunesmith.core.part import Reader, Suite, Task
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
+from tunesmith.models import load as models
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.serve import session
@@ -95,7 +96,8 @@ def suites(
     """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason.
 
     Predictions go to `predictions`, a file a split. The untrained model, a baseline, is the recipe's backbone loaded
-    anew. train: the training rows, where they are at hand. folder: the run's, where `predictions` is not in it.
+    anew. train: the training rows, where they are at hand. folder: the run's; where not given, the one that holds
+    `predictions`.
     """
     now = Answers(_predictor(backbone, recipe), recipe.speed)
     found = {name: now.predict(rows, predictions / f"{name}.jsonl") for name, rows in splits.items()}
@@ -124,9 +126,18 @@ def suites(
         now=now,
         before=before,
         read=lambda path: read(path, recipe.task.columns()).rows,
-        folder=folder or predictions.parent,
+        folder=predictions.parent if folder is None else folder,
+        headed=lambda classes: under(recipe, classes).to(backbone.model.device),  # type: ignore[arg-type]
     )
     return {suite.word(): _measured(suite, finished).as_json() for suite in recipe.suites}
+
+
+def under(recipe: Recipe, classes: tuple[str, ...]) -> PreTrainedModel:
+    """The recipe's backbone, before any training, under the head of the first of these transformers classes that knows
+    it. What of the head is fresh stands in its configuration (`anatomy.FRESH`) and is not said.
+    """
+    with silent():
+        return models.load(recipe.model, classes, {}, recipe.train.seed, recipe.task.reads).model
 
 
 def _measured(suite: Suite, finished: Finished) -> Result:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunesmith import prepare
+from tunesmith import measure, prepare
 from tunesmith.core.finished import Finished
 from tunesmith.core.rows import Rows, take
 from tunesmith.data.read import read
@@ -55,5 +55,6 @@ def finished(
         "before": before,
         "read": lambda path: read(path, task.columns()).rows,
         "folder": folder,
+        "headed": lambda classes: measure.under(toyed.recipe, classes),
     }
     return Finished(**{**values, **more})

@@ -37,12 +37,13 @@ def test_the_rate_counts_examples_and_the_time_of_training_alone(
     log.restart()
     log.update({"task": 1.0}, 6)
     now[0] = 11
-    with log.paused():
+    with log.paused("evaluations"):
         now[0] = 100
     now[0] = 101
     log.step(step=1)
     line = lines(log.path)[0]
     assert (line["examples"], line["seconds"], line["examples_per_second"]) == (6, 2.0, 3.0)
+    assert log.aside == {"evaluations": 89.0}
 
 
 def test_what_json_has_not_is_null(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ class Finished:
     the predictions file of a split, by their places. train: the training rows, read when they are first asked for;
     None where the run's files are not at hand. now: the model. before: the model before its training, with a fresh
     head, loaded when it is first asked for. read: the rows of a labelled file, by the task's columns. folder: of the
-    run; None where there is none.
+    run; None where there is none. headed: the backbone before its training under another head, by the first of these
+    transformers classes that knows it.
     """
 
     task: Task
@@ -83,6 +84,7 @@ class Finished:
     before: Callable[[], Asked]
     read: Callable[[Path], Rows]
     folder: Path | None = None
+    headed: Callable[[tuple[str, ...]], nn.Module] | None = None
 
     def held_out(self) -> str | None:
         """The split that judges: test, or validation where there is no test split, or None."""

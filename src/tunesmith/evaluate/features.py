@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tunesmith.core import anatomy
+from tunesmith.core import anatomy, tokens
 from tunesmith.core.errors import ModelError
+from tunesmith.core.finished import Asked
 from tunesmith.core.step import Batch
+
+TEXTS = 64
+"""Texts that go through a model at once."""
 
 
 def of_batch(model: nn.Module, batch: Batch, *, layers: bool = False) -> Tensor:
@@ -31,6 +37,18 @@ def of_batch(model: nn.Module, batch: Batch, *, layers: bool = False) -> Tensor:
     if owners is not None:
         found = _joined(found, owners, len(batch.rows))
     return found if layers else found[:, 0]
+
+
+@torch.inference_mode()
+def of_texts(asked: Asked, texts: Sequence[str]) -> np.ndarray:
+    """The same of plain texts, whatever rows the model's task reads: [texts, hidden], float32. Longer ones are cut."""
+    model, device = asked.model.eval(), anatomy.device_of(asked.model)
+    examples = tokens.encode_texts([{"text": text} for text in texts], asked.tokenizer, asked.limit)
+    found = []
+    for start in range(0, len(examples), TEXTS):
+        batch = tokens.batch_of(examples[start : start + TEXTS], asked.tokenizer, {}).to(device)
+        found.append(of_batch(model, batch).float().cpu().numpy())
+    return np.concatenate(found)
 
 
 def mean(states: Tensor, mask: Tensor | None) -> Tensor:

@@ -31,6 +31,8 @@ class Log:
         self._updates = 0
         self._examples = 0
         self._since = time.perf_counter()
+        self.aside: dict[str, float] = defaultdict(float)
+        """Seconds of what `paused` the clock, by its name."""
 
     def write(self, event: str, **values: Any) -> None:
         """One line. Numbers that JSON has not (NaN, infinity) become null."""
@@ -65,11 +67,13 @@ class Log:
         self._since = time.perf_counter()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside the block the clock of the training stands still."""
+    def paused(self, by: str) -> Iterator[None]:
+        """Inside the block the clock of the training stands still; its seconds are counted aside."""
         began = time.perf_counter()
         yield
-        self._since += time.perf_counter() - began
+        passed = time.perf_counter() - began
+        self._since += passed
+        self.aside[by] += passed
 
     def forget_after(self, step: int) -> None:
         """Remove the lines of steps after `step`, which a resumed run writes again."""

@@ -76,7 +76,8 @@ def train(  # noqa: C901 - one page on purpose
         log.write("resume", step=training.step, total_steps=training.total_steps)
     else:
         log.forget_after(-1)
-        log.write("start", step=0, total_steps=training.total_steps)
+        trains = sum(p.numel() for name, p in model.named_parameters() if name in training.trained)
+        log.write("start", step=0, total_steps=training.total_steps, trained_parameters=trains)
     outside.ready()
     # Preparing moves the model to the device and lets its forward pass run in the chosen precision.
     prepared, stepper = accelerator.prepare(model, optimizer)
@@ -145,7 +146,7 @@ def train(  # noqa: C901 - one page on purpose
             seen = min(training.step * batches.size, len(batches.rows))
             note(f"{batches.cut:,} of {seen:,} training examples are longer than the limit and were cut.")
         if evaluating:
-            with log.paused():
+            with log.paused("evaluations"):
                 metrics = outside.evaluate()
             surgery.train(model, training.trained)
             if metrics:
@@ -157,7 +158,7 @@ def train(  # noqa: C901 - one page on purpose
             if training.keep:
                 best, training.keep = checkpoint.save_best(outside.checkpoints, training), False
         if saving or interrupted or training.stop:
-            with log.paused():
+            with log.paused("checkpoints"):
                 save()
             saved_at = time.perf_counter()
         if interrupted and not last and not training.stop:
@@ -168,14 +169,14 @@ def train(  # noqa: C901 - one page on purpose
         checkpoint.restore_best(outside.checkpoints, best, training)
         note("The weights of the best evaluation are restored.")
     for part in parts:
-        with log.paused():
+        with log.paused("parts"):
             shown = Result([], list(part.end(training, outside.evaluate)))
         if shown.panels:
             log.write("found", step=training.step, part=part.word(), **shown.as_json())
     if training.stop:
         note(f"Stopped after {training.step} of {training.total_steps} updates: {training.stop}.")
     precision.uncast(prepared)
-    log.write("end", step=training.step, stop=training.stop)
+    log.write("end", step=training.step, stop=training.stop, aside=dict(log.aside))
     return True
 
 
