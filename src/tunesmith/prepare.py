@@ -126,7 +126,7 @@ def modified(
     accelerator = precision.accelerator(recipe.train)
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
     world = World(before, backbone.limit, partial(earlier.of_file, recipe, backbone), cast, folder)
-    for part in recipe.parts:
+    for part in (*recipe.parts, *recipe.suites):
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
     return accelerator, world
