@@ -41,7 +41,7 @@ class Ruled:
 
 
 def by_words(row: Row) -> list[float]:
-    """Scores of CLASSES: "cancel" and "lovely" speak for their classes, as they are written here; else it is a price."""
+    """Scores of CLASSES: "cancel" and "lovely", so written, speak for their classes; else it is a price."""
     text = row["text"]
     return [2.0 * ("cancel" in text) - 1.0 * (" not " in text), 2.0 * ("lovely" in text), 1.0]
 

@@ -138,7 +138,7 @@ def test_strengths_are_shares(strengths: list[float]) -> None:
 
 
 def test_an_unknown_change_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="'keybord' is no change. Did you mean 'keyboard'"):
+    with pytest.raises(ValueError, match=r"'keybord' is no change\. Did you mean 'keyboard'"):
         registry.build("evaluate", {"name": "robustness", "changes": ["keybord"]})
     assert len(CHANGES) == 17
 

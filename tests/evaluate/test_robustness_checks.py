@@ -131,7 +131,7 @@ def test_rows_of_several_texts_are_mappings(tmp_path: Path) -> None:
 checks:
   - name: oak
     kind: minimum
-    texts: [{question: What wood?, context: The table is oak.}, {question: What?}, {context: It, qestion: What?}, What?]
+    texts: [{question: wood, context: It is oak.}, {question: wood}, {context: It is oak., qestion: wood}, wood]
     answer: oak
 """
     told = misfits(tmp_path, text, span)
