@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parent))
+from pairs import tables
 
-from pairs import tables  # noqa: E402
-
-from tunesmith.evaluate.robustness_changes import CHANGES, changed  # noqa: E402
-from tunesmith.evaluate.robustness_english import negated  # noqa: E402
+from tunesmith.evaluate.robustness_changes import CHANGES, changed
+from tunesmith.evaluate.robustness_english import negated
 
 ROOT = Path(__file__).parents[1]
 MESSAGES = ROOT / "examples" / "messages.csv"
@@ -29,12 +26,12 @@ PAGE = ROOT / "docs" / "benchmarks" / "perturbations.md"
 STRENGTHS = (0.1, 0.3, 0.5)
 NEGATED = 8
 ABOUT = """\
-Made by `python benchmarks/perturbations.py`. Each message of `examples/messages.csv` stands here as it is and as a change
-of the suite `robustness` made it, to see whether a reader still understands the same. Changes without a strength act
-wherever they can."""
+Made by `python benchmarks/perturbations.py`. Messages of `examples/messages.csv`, each as it is and as a change of the
+suite `robustness` made it, to see whether a reader still understands the same. Changes without a strength act wherever
+they can."""
 LAST = """\
 Negation changes the meaning, and so is no such change: where the label depends on what is said, the score of the answer
-should fall. The first statement of a message is turned round."""
+should fall. One statement of a message is turned round."""
 
 
 def texts() -> list[str]:

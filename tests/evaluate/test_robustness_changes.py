@@ -111,6 +111,7 @@ def test_letters_by_hand() -> None:
         ("unclosed", "???", "???"),
         ("closed", "Where is it? ", "Where is it?? "),
         ("closed", "Thanks", "Thanks."),
+        ("closed", "Thanks.", "Thanks..."),
         ("short_forms", "I do not know, it is late and I am here", "I don't know, it's late and I'm here"),
         ("short_forms", "Yes I am. Here it is.", "Yes I am. Here it is."),
         ("long_forms", "I don't know, I can’t, you're late", "I do not know, I cannot, you are late"),

@@ -12,9 +12,12 @@ from tests.evaluate import ruled
 from tunesmith.core import registry
 from tunesmith.core.errors import RecipeError
 from tunesmith.core.notes import listening
+from tunesmith.core.rows import each
+from tunesmith.data.read import read
 from tunesmith.evaluate import robustness_checks as checks
 from tunesmith.evaluate.robustness_rows import layout
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 GOOD = """\
 slots:
   thing: [table, lamp, shelf]
@@ -123,6 +126,16 @@ def test_what_does_not_fit_the_task_is_told(tmp_path: Path) -> None:
         'checks.0.answer: is not a number but "cancel"',
         "checks.2: `of` names a class, but the task answers a number: leave it out",
     ]
+
+
+def test_the_examples_fit_the_messages() -> None:
+    found = checks.read(EXAMPLES / "checks.yaml")
+    part: Any = registry.build("tasks", {"name": "classify", "text": "text", "label": "intent"})
+    rows = read(EXAMPLES / "messages.csv", part.columns()).rows
+    part.learn(each(rows))
+    assert checks.misfits(found, part, layout(part)) == []
+    pairs = part.truths(each(read(EXAMPLES / "contrast.csv", part.columns()).rows)).reshape(-1, 2)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
 
 
 def test_rows_of_several_texts_are_mappings(tmp_path: Path) -> None:

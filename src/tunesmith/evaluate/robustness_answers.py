@@ -88,4 +88,5 @@ def spread(truths: np.ndarray) -> float:
 
 
 def _firsts(answers: np.ndarray) -> list[Any]:
-    return answers.tolist() if answers.ndim == 1 else answers[:, 0].tolist()
+    first: list[Any] = (answers if answers.ndim == 1 else answers[:, 0]).tolist()
+    return first

@@ -107,13 +107,12 @@ def attack(text: str, answer: int, ask: Ask, substitutes: Substitutes) -> Attack
     queries, changed, score = 1 + len(without), 0, float(plain[answer])
     order = np.argsort([-importance(plain, one, answer) for one in left], kind="stable")
     for place in np.array(list(open_words))[order].tolist():
-        tried = ["".join([*pieces[:place], word, *pieces[place + 1 :]]) for word in open_words[place]]
-        found = ask(tried)
-        queries += len(tried)
-        turned = np.flatnonzero(found.argmax(axis=1) != answer)
-        best = int(turned[0]) if len(turned) else int(found[:, answer].argmin())
-        if len(turned) or found[best, answer] < score:
-            pieces[place], score, changed = open_words[place][best], float(found[best, answer]), changed + 1
+        scores = ask(["".join([*pieces[:place], word, *pieces[place + 1 :]]) for word in open_words[place]])
+        queries += len(scores)
+        turned = np.flatnonzero(scores.argmax(axis=1) != answer)
+        best = int(turned[0]) if len(turned) else int(scores[:, answer].argmin())
+        if len(turned) or scores[best, answer] < score:
+            pieces[place], score, changed = open_words[place][best], float(scores[best, answer]), changed + 1
         if len(turned):
             return Attacked("".join(pieces), True, changed, words, queries)
     return Attacked("".join(pieces), False, changed, words, queries)

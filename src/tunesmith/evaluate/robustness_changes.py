@@ -184,6 +184,10 @@ def _marks_at_the_end(text: str) -> list[Span]:
     return [(len(bare), len(whole))] if len(bare) < len(whole) and bare and bare[-1].isalnum() else []
 
 
+def _closed(last: str, draw: Random) -> str:
+    return last + {"?": "?", "!": "!", ".": ".."}.get(last, ".")
+
+
 def _followed(last: str, draw: Random) -> str:
     return f"{last}{'.' if last.isalnum() else ''} {draw.choice(english.SENTENCES)}"
 
@@ -210,7 +214,7 @@ CHANGES: dict[str, Change] = {
     "wide": Change("two blanks between words", _matches(BLANK), lambda blank, _: blank * 2),
     "joined": Change("no blank between two words", _matches(BETWEEN_WORDS), lambda blank, _: ""),
     "unclosed": Change("no mark at the end", _marks_at_the_end, lambda marks, _: "", whole=True),
-    "closed": Change("one more mark at the end", _last, lambda c, _: c + (c if c in "?!" else "."), whole=True),
+    "closed": Change("one more mark at the end", _last, _closed, whole=True),
     "short_forms": Change("do not becomes don't", _matches(english.LONG), lambda w, _: english.shortened(w),
                           whole=True),
     "long_forms": Change("don't becomes do not", _matches(english.SHORT), lambda w, _: english.lengthened(w),

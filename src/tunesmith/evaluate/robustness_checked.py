@@ -44,7 +44,9 @@ def measured(ground: Ground, checks: Checks, examples: int) -> Result:
     answers = ground.finished.now.predict(Listed(rows)).answers
     value = _values(ground, rows, answers, [check.of for check in checks.file.checks if check.kind == "direction"])
     wrong = [case for case in cases if _fails(ground, case, rows, answers, value)]
-    figures, table, told = [], [], []
+    figures: list[Figure] = []
+    table: list[list[Cell]] = []
+    told: list[list[Cell]] = []
     for check in checks.file.checks:
         all_of, failed = ([case for case in some if case.check is check] for some in (cases, wrong))
         share = len(failed) / len(all_of)

@@ -111,8 +111,8 @@ def renamed(name: str, draw: Random) -> str:
 
 
 def negated(text: str) -> str | None:
-    """The text with its first statement turned into its opposite: a "not" taken away, or put in; None where no place
-    for it is found.
+    """The text with one statement turned into its opposite: the first "not" taken away, or one put in; None where no
+    place for it is found.
 
     >>> negated("It is broken."), negated("I don't want it."), negated("I want it."), negated("Where?")
     ('It is not broken.', 'I do want it.', 'I do not want it.', None)

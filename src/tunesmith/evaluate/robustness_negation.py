@@ -23,7 +23,7 @@ ABOUT = (
 
 
 def measured(ground: Ground, examples: int) -> Result:
-    """How often the score of the answer falls when the first statement of a text is negated, and how often the answer
+    """How often the score of the answer falls when a statement of a text is negated, and how often the answer
     changes. Nothing for a task whose model gives no scores of classes, for pairs, and where no text can be negated.
     """
     if not ground.laid.labels or len(ground.laid.texts) != 1:

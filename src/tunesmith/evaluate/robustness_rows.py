@@ -125,7 +125,7 @@ def layout(task: Task) -> Layout:
 def change_row(row: Row, laid: Layout, name: str, strength: float, seed: str) -> Row:
     """The row after a change, as `seed` says; the row itself where nothing is changed."""
     if laid.words is not None:
-        found = {laid.words: change_words(row[laid.words], name, strength, Random(seed))}
+        found: Row = {laid.words: change_words(row[laid.words], name, strength, Random(seed))}
     elif laid.spans is not None and row.get(laid.spans):
         found = _with_spans(row, laid, name, strength, seed)
     else:
