@@ -61,7 +61,7 @@ class Robustness(Suite):
     """Whether words are exchanged until the answer turns, for classes of a single text."""
     attacked: int = Field(100, ge=1)
     """Most rows that are attacked, of those that are answered rightly."""
-    cosine: float = Field(0.6, ge=-1, le=1)
+    cosine: float = Field(0.5, ge=-1, le=1)
     """How near the input embedding of a word must be to that of the word for which it stands in."""
     substitutes: int = Field(20, ge=1)
     """Most words that are tried in the place of one."""
