@@ -27,6 +27,12 @@ def write(folder: Path, content: str | bytes) -> Path:
     return path
 
 
+def test_a_file_of_another_kind_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"The file of checks .* is empty") as caught:
+        read(write(tmp_path, ""), "file of checks", "Write checks.")
+    assert caught.value.hint == "Write checks."
+
+
 def test_values_and_places(tmp_path: Path) -> None:
     found = read(write(tmp_path, TEXT))
     assert found.values == {

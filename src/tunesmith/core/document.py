@@ -42,19 +42,21 @@ class Document:
         return "command line" if line == COMMAND_LINE else f"line {line}"
 
 
-def read(path: Path) -> Document:
-    """Read a YAML mapping. Raises RecipeError: no YAML, no mapping, a key given twice (all such keys), not UTF-8."""
-    text = _text(path)
+def read(path: Path, what: str = "recipe", needed: str = NEEDED) -> Document:
+    """Read a YAML mapping. Raises RecipeError: no YAML, no mapping, a key given twice (all such keys), not UTF-8.
+    what: what the file is called in messages. needed: what to do where it is empty.
+    """
+    text = _text(path, what)
     lines: dict[Keys, int] = {}
     doubled: list[str] = []
     try:
         values = _parsed(text, lines, doubled)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _no_yaml(path, text, error) from None
+        raise _no_yaml(path, what, text, error) from None
     if not isinstance(values, dict):
         found = "is empty" if values is None else "is not a mapping of keys to values"
-        raise RecipeError(f"The recipe {path} {found}.", hint=NEEDED)
-    raise_faults(RecipeError, f"The recipe {path} gives keys twice:", doubled, hint="Keep one of each.")
+        raise RecipeError(f"The {what} {path} {found}.", hint=needed)
+    raise_faults(RecipeError, f"The {what} {path} gives keys twice:", doubled, hint="Keep one of each.")
     return Document(values, lines)
 
 
@@ -127,25 +129,26 @@ def _parsed(text: str, lines: dict[Keys, int], doubled: list[str]) -> Any:
     return yaml.SafeLoader("").construct_document(node)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, what: str) -> str:
     try:
         content = path.read_bytes()
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         there = [other.name for other in path.parent.glob("*.y*ml")]
-        hint = nearest(path.name, there) if there else "Give the path of a recipe, or of a file of rows."
-        raise RecipeError(f"The recipe {path} does not exist.", hint=hint) from None
+        alone = "Give the path of a recipe, or of a file of rows." if what == "recipe" else "Give its path."
+        hint = nearest(path.name, there) if there else alone
+        raise RecipeError(f"The {what} {path} does not exist.", hint=hint) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise RecipeError(
-            f"The recipe {path} is not UTF-8: line {line}, byte {error.start} (0x{content[error.start]:02x}).",
+            f"The {what} {path} is not UTF-8: line {line}, byte {error.start} (0x{content[error.start]:02x}).",
             hint="Save it as UTF-8.",
         ) from None
     except OSError as error:
-        raise RecipeError(f"The recipe {path} can't be read: {error.strerror}.") from None
+        raise RecipeError(f"The {what} {path} can't be read: {error.strerror}.") from None
 
 
-def _no_yaml(path: Path, text: str, error: Exception) -> RecipeError:
+def _no_yaml(path: Path, called: str, text: str, error: Exception) -> RecipeError:
     mark = getattr(error, "problem_mark", None)
     if isinstance(error, RecursionError):
         where, what = "", "its values are nested too deeply"
@@ -157,7 +160,7 @@ def _no_yaml(path: Path, text: str, error: Exception) -> RecipeError:
     else:
         where, what = "", str(error)
     return RecipeError(
-        f"The recipe {path} is no YAML that can be read: {where}{what}.",
+        f"The {called} {path} is no YAML that can be read: {where}{what}.",
         hint="Put texts with signs such as : # [ ] { } ! & * in quotation marks, and indent with spaces, not tabs.",
     )
 
