@@ -18,6 +18,7 @@ from tunesmith.core.seeding import seed_of
 from tunesmith.evaluate import changes, switches
 from tunesmith.evaluate.changes import Change
 from tunesmith.evaluate.cka import FEW, cka, is_plenty
+from tunesmith.evaluate.unmeasured import unmeasured
 
 SHOWN, VALUES = 20, 3
 """How many matrices are listed, with how many singular values each."""
@@ -53,12 +54,12 @@ class Drift(part.Suite):
     def _features(self, finished: Finished, split: str | None) -> Result:
         rows = finished.train() if split is None else finished.splits[split]
         if rows is None:
-            return _told("Features by layer", "There are no rows to compare features on.")
+            return Result(panels=[unmeasured("Features by layer", "there are no rows to compare them on")])
         rows = _drawn(rows, self.rows, finished.seed)
         before, now, layered = _states(finished.before(), finished.now, rows)
         values = [cka(before[:, layer], now[:, layer]) for layer in range(before.shape[1])]
         if len(rows) < FEW or not any(map(math.isfinite, values)):
-            return _told("Features by layer", f"{len(rows)} rows, or rows that are all alike, are too few to compare.")
+            return Result(panels=[unmeasured("Features by layer", f"{len(rows)} rows, or rows all alike, are too few")])
         few = f"The estimate without bias, as there are fewer rows than twice the {before.shape[2]} features."
         note = (
             f"Linear CKA on {len(rows):,} rows of the {split or 'training'} split: 1 is the same up to a rotation and "
@@ -76,9 +77,9 @@ class Drift(part.Suite):
     def _parts(self, finished: Finished, split: str | None) -> Result:
         title = "Parts of the delta, switched off one at a time"
         if not switches.groups(finished.now.model):
-            return _told(title, "Nothing was put into the model: there is nothing to switch off.")
+            return Result(panels=[unmeasured(title, "nothing was put into the model that could be switched off")])
         if not self.switched_rows or split is None:
-            return _told(title, "There are no held-out rows for it, or `switched_rows` is 0.")
+            return Result(panels=[unmeasured(title, "there are no held-out rows for it, or `switched_rows` is 0")])
         rows = _drawn(finished.splits[split], self.switched_rows, finished.seed)
         whole, without = switches.metrics_without(finished.now, rows)
         task = finished.task
@@ -153,10 +154,6 @@ def _list(changed: Sequence[Change]) -> Table:
 
 def _table(title: str, without: Mapping[str, float], note: str) -> Table:
     return Table(title, ["block", "without it"], [[name, value] for name, value in without.items()], note)
-
-
-def _told(title: str, why: str) -> Result:
-    return Result([], [Table(title, ["not measured"], [[why]])])
 
 
 def _drawn(rows: Rows, most: int, seed: int) -> Rows:
