@@ -8,7 +8,7 @@ memory, each a mean over seeds with its 95 % interval (Student's t); forgetting 
 difference to plain full training, seed by seed. Every sequence is a process of its own. The page is written as it
 grows.
 
-Strengths were chosen on four other tasks: `--tasks nicta_piboso clinc150 sms_spam rte`.
+Strengths were chosen on four other tasks: `--tasks rte nicta_piboso sms_spam clinc150`.
 
 Data: a folder a task below --data. Options: --data, --tasks, --rows, --held-out, --seeds, --epochs, --only, --results.
 """
