@@ -163,6 +163,14 @@ def test_without_a_gpu_the_page_says_so(program: Program, tmp_path: Path) -> Non
     assert "GPU figures are not measured" in (tmp_path / "gpu.md").read_text()
 
 
+def test_many_rows_are_measured(program: Program, tmp_path: Path) -> None:
+    program(
+        "many_rows", "--sizes", "32", "64", "--trained", "32", "--suites", "task", "--out", str(tmp_path / "page.md")
+    )
+    table = [line.split("|") for line in (tmp_path / "page.md").read_text(encoding="utf-8").split("\n") if "|" in line]
+    assert [row[1].strip() for row in table[2:]] == ["32", "64"] and table[2][5].strip() == "+0"
+
+
 def test_cost_over_rows(program: Program, tmp_path: Path) -> None:
     program("linear", "--sizes", "64", "--batch", "32", "--out", str(tmp_path / "linear.md"))
     linear = import_module("linear")
