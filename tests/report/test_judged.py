@@ -12,7 +12,7 @@ from tunesmith.report.record import read
 
 def test_verdicts_stand_in_order_and_what_was_not_judged_is_said(run_folder: Path) -> None:
     written = verdicts(read(run_folder))
-    assert re.findall(r"<strong>(.*?)</strong>", written) == [
+    assert re.findall(r'<strong dir="auto">(.*?)</strong>', written) == [
         "Learned", "Generalises in part", "Forgot much", "Moved little", "Calibrated?",
     ]  # fmt: skip
     assert "Not judged in this run: robust." in written

@@ -42,6 +42,7 @@ class Drift(part.Suite):
     defines: ClassVar[Mapping[str, str]] = {
         "cka_of_last_layer": "Likeness of the last layer's features before and after the training (linear CKA) on the "
         "same rows: 1 is the same up to a rotation and one factor, 0 is unlike.",
+        "mean_cka": "The likeness of features before and after, as of the last layer, averaged over all blocks.",
         "change_of_matrices": "Size of the change of all matrices of the blocks together, as a share of the size of "
         "the weights (Frobenius norms).",
     }
@@ -76,7 +77,12 @@ class Drift(part.Suite):
             f"one factor. {'The plain estimate.' if is_plenty(len(rows), before.shape[2]) else few}"
         )
         figures = [Figure("cka_of_last_layer", values[-1], split or "train")] if math.isfinite(values[-1]) else []
-        told = [verdicts.moved(values[-1], len(rows))] if figures else []
+        told = []
+        blocks = [value for value in values[1:] if math.isfinite(value)]
+        if layered and blocks:
+            mean = sum(blocks) / len(blocks)
+            figures.append(Figure("mean_cka", mean, split or "train"))
+            told.append(verdicts.moved(mean, len(rows)))
         title = "Features by layer, before and after"
         if not layered:
             note += " The layers of this backbone differ in size: the last one's states alone are compared."

@@ -76,10 +76,10 @@ def learned(metric: str, rival: str, ahead: Estimate, rows: int, split: str) -> 
         said = f"{rows} {split} row{'' if rows == 1 else 's'} can't rule out chance."
         return _verdict("learned", "unknown", "Learned?", (said, figure, rule), ahead)
     if ahead.low > 0:
-        said = f"On {rows:,} {split} rows it is better than {rival}, beyond what chance explains."
+        said = f"On {rows:,} {split} rows it is better than the best baseline ({rival}), beyond what chance explains."
         return _verdict("learned", "good", "Learned", (said, figure, rule), ahead)
     more = "not better" if ahead.value <= 0 else "better, but by no more than chance may explain,"
-    said = f"On {rows:,} {split} rows it is {more} than {rival}."
+    said = f"On {rows:,} {split} rows it is {more} than the best baseline ({rival})."
     return _verdict("learned", "bad", "Did not learn", (said, figure, rule), ahead)
 
 
@@ -138,9 +138,9 @@ def kept(score: Estimate) -> Verdict:
 
 
 def moved(likeness: float, rows: int) -> Verdict:
-    """likeness: CKA of the last layer's features before and after."""
+    """likeness: CKA of features before and after, the mean over blocks."""
     rule = (
-        "Linear CKA of the last layer's features before and after the training: 1 where they are the same up to a "
+        "Linear CKA of features before and after the training, the mean over blocks: 1 where they are the same up to a "
         f"rotation and a factor. Moved little: at least {ALIKE}. Moved: at least {HALF_ALIKE}. Moved far: less, more "
         "different than alike. It is no fault in itself and stands beside what was kept."
     )
@@ -152,7 +152,7 @@ def moved(likeness: float, rows: int) -> Verdict:
         "bad": f"What the model makes of {rows:,} rows is little like what it made of them before.",
         "unknown": "It could not be told.",
     }
-    texts = said[grade], "likeness (CKA) of the last layer", rule
+    texts = said[grade], "likeness of features (CKA), mean over blocks", rule
     return _verdict("kept", grade, words[grade], texts, Estimate(likeness), support=True)
 
 
