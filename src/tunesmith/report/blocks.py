@@ -90,7 +90,7 @@ def definitions(known: Iterable[tuple[str, str]]) -> Markup:
         for name, text in dict.fromkeys(known)
         if text
     )
-    return tag("section", tag("h2", "What the figures are"), join(shown), class_="definitions")
+    return tag("section", tag("h2", "What the figures are", dir="auto"), join(shown), class_="definitions")
 
 
 def absent(name: str) -> Markup:
