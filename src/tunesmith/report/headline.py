@@ -42,11 +42,17 @@ def figure_table(figures: Sequence[Figure], defines: Mapping[str, str], first: s
     )
     rows = []
     for subject, split in lines:
-        where = [split] if len(splits) > 1 else []
-        rows.append([words(subject), *where, *(_measured(cells.get((subject, split, name))) for name in metrics)])
+        rows.append(
+            [
+                words(subject),
+                *([split] if len(splits) > 1 else []),
+                *(_measured(cells.get((subject, split, name))) for name in metrics),
+            ]
+        )
     named = [term(words(name), defines.get(name, "")) for name in metrics]
     columns = ["subject", *(["split"] if len(splits) > 1 else []), *named]
-    return table(f"Figures on {listing(splits)}", columns, rows, _confidence(figures))
+    where = f" on {listing(splits)}" if len(splits) <= 3 else ""
+    return table(f"Figures{where}", columns, rows, _confidence(figures))
 
 
 def defines_of(record: Record, suite: str) -> Mapping[str, str]:

@@ -15,6 +15,8 @@ from tunesmith.report.plots import LINE_POINTS
 from tunesmith.report.record import Event, Record
 from tunesmith.report.wording import cell, duration, listing, number, percent, size, title, words
 
+SHORT = 3
+"""Names of so few letters are abbreviations."""
 Series = dict[str, tuple[list[float], list[float]]]
 
 
@@ -59,7 +61,9 @@ def suites(record: Record) -> dict[str, Markup]:
     compared_in = found.suite if found else None
     better = record.evaluation.higher_is_better
     return {
-        title(name): _suite(suite, compared(found, suite, better) if found and name == compared_in else None)
+        name.upper() if len(name) <= SHORT else title(name): _suite(
+            suite, compared(found, suite, better) if found and name == compared_in else None
+        )
         for name, suite in record.evaluation.suites.items()
     }
 
