@@ -29,7 +29,13 @@ def figures(result: Result) -> dict[str, float]:
 
 def test_a_model_that_did_not_train_did_not_move() -> None:
     result = Drift().measure(suites.finished(toy.prepared({}, count=12)))
-    assert figures(result) == {"cka_of_last_layer": pytest.approx(1), "change_of_matrices": 0.0}
+    assert figures(result) == {
+        "cka_of_last_layer": pytest.approx(1),
+        "mean_cka": pytest.approx(1),
+        "change_of_matrices": 0.0,
+    }
+    (verdict,) = result.verdicts
+    assert (verdict.word, verdict.support) == ("Moved little", True)
     chart = titled(result, "Features by layer")
     assert isinstance(chart, Lines)
     xs, ys = chart.series["CKA"]
