@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests import toy
 from tests.evaluate import suites
 from tunesmith.core.errors import RecipeError
+from tunesmith.core.files import read_json
 from tunesmith.core.panel import Result, Table
 from tunesmith.evaluate import stats
 from tunesmith.evaluate.baselines import NAMES, Baselines
@@ -31,7 +33,7 @@ def measured(values: dict[str, Any], suite: Baselines, count: int = 24) -> dict[
 
 
 def test_a_causal_model_has_all_of_them() -> None:
-    found = measured({"model": "builtin:tiny-gpt2"}, Baselines(rows=8, shots=[0, 2], orders=2))
+    found = measured({"model": "builtin:tiny-gpt2"}, Baselines(rows=8, shots=[0, 2], orders=2, trained=False))
     assert list(found) == [
         "this model", "constant", "nearest_mean", "neighbours", "tf_idf", "zero_shot", "in_context (0 examples)",
         "in_context (2 examples)",
@@ -104,3 +106,16 @@ def test_every_name_is_measured_by_something() -> None:
     toyed = toy.prepared({}, count=12)
     for name in NAMES:
         assert lines(Baselines(only=[name]).measure(suites.finished(toyed)))
+
+
+def test_a_run_trains_its_head_alone_and_from_random_weights(tmp_path: Path) -> None:
+    only = ["head_only", "from_scratch"]
+    evaluate = ["task", {"name": "baselines", "only": only}]
+    folder = toy.run(tmp_path, evaluate=evaluate, method={"name": "lora", "rank": 2}, train={"epochs": 1})
+    found = read_json(folder / "evaluation.json")["suites"]["baselines"]
+    assert "failed" not in found, found
+    (table,) = found["panels"]
+    model, head, scratch = (dict(zip(table["columns"], row, strict=True)) for row in table["rows"])
+    assert (head["what"], scratch["what"]) == tuple(only)
+    assert head["parameters trained"] < model["parameters trained"] < scratch["parameters trained"]
+    assert all(row["seconds"] > 0 and row["accuracy"] is not None for row in (model, head, scratch))

@@ -74,11 +74,12 @@ def test_examples_stand_in_the_prompt_in_several_orders(monkeypatch: pytest.Monk
     found = told.in_context(made, PLAN, 2)
     assert isinstance(found, Told) and found.used == 2 and len(found.answers) == 2
     (first, one), (second, other) = seen
-    assert first == [first[0]] * 6 and second == [first[0][::-1]] * 6 and not one.dropped
+    assert first == [first[0]] * 6 and second == [first[0][::-1]] * 6
     assert len(set(made.truths("train")[first[0]])) == 2  # each class has its turn
     assert not np.allclose(one.scores, other.scores)
     np.testing.assert_array_equal(found.answers[1], calibrated(other.scores, other.blank).argmax(axis=1))
-    np.testing.assert_allclose(one.blank, np.broadcast_to(one.blank[0], one.blank.shape))
+    # Without content the prompts of rows differ by how many of the two examples fitted alone.
+    assert 1 <= len({tuple(scores) for scores in one.blank.round(6).tolist()}) <= 3
 
 
 def test_no_examples_have_one_order_and_may_stay_uncalibrated() -> None:
@@ -109,7 +110,7 @@ def test_examples_that_do_not_fit_are_counted() -> None:
 
 def test_what_is_not_at_hand() -> None:
     made = ground(train=lambda: None)
-    assert told.in_context(made, PLAN, 1) == Missing("in_context (1 examples)", "the training rows are not at hand")
+    assert told.in_context(made, PLAN, 1) == Missing("in_context (1 example)", "the training rows are not at hand")
     assert isinstance(told.in_context(made, PLAN, 0), Told)
     headless = ground(headed=None)
     found = told.zero_shot(headless, PLAN)

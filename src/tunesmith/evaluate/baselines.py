@@ -20,6 +20,7 @@ from tunesmith.evaluate import (
     baselines_language,
     baselines_prompts,
     baselines_table,
+    baselines_trained,
     baselines_words,
 )
 from tunesmith.evaluate.baselines_ground import ROLES, Ground, Missing, Outcome, Told
@@ -27,7 +28,8 @@ from tunesmith.evaluate.baselines_language import Choice, Plan
 from tunesmith.evaluate.baselines_prompts import TEMPLATES, Wording
 from tunesmith.evaluate.unmeasured import unmeasured
 
-NAMES = ("constant", "nearest_mean", "neighbours", "tf_idf", "zero_shot", "in_context")
+TRAINED = ("head_only", "from_scratch")
+NAMES = ("constant", "nearest_mean", "neighbours", "tf_idf", "zero_shot", "in_context", *TRAINED)
 
 
 class Baselines(part.Suite):
@@ -35,7 +37,8 @@ class Baselines(part.Suite):
 
     Baselines: the task's constant answer; the nearest class mean and the k nearest training rows in the backbone's
     features before training; TF-IDF of words under a linear model; zero-shot, by the names of the classes; a causal
-    language model with examples in its prompt (in context), calibrated.
+    language model with examples in its prompt (in context), calibrated; and two further trainings: of the head alone,
+    and of the same model from random weights.
     Formula: d = m(model) - m(baseline) on the same rows; zero-shot argmax_c cos(f, f_c), or of a causal language model
     argmax_c 1/n_c sum_t log p(y_t | x, y_<t); calibrated argmax softmax(p / p_blank).
     Symbols: m the main metric; f the mean of the last states over the tokens of a row, f_c of the words of class c; y
@@ -62,6 +65,8 @@ class Baselines(part.Suite):
     """Whether what the prompt alone prefers is divided out, where examples stand in it or could."""
     orders: int = Field(3, ge=1)
     """In how many orders the same examples are given; the score is the mean over them."""
+    trained: bool = True
+    """Whether the recipe is trained twice more: its head alone, and from random weights."""
     learn_from: int = Field(10_000, ge=2)
     """Most training rows that a baseline learns from."""
 
@@ -101,7 +106,8 @@ class Baselines(part.Suite):
         if split is None:
             return Result(panels=[unmeasured("Baselines", "no rows are held out to compare on")])
         ground = Ground(finished, split, self.learn_from)
-        found = [_timed(ground, act) for name in self.only or NAMES for act in self._acts(ground, name)]
+        names = [name for name in self.only or NAMES if self.trained or name not in TRAINED]
+        found = [_timed(ground, act) for name in names for act in self._acts(ground, name)]
         told = [one for one, _ in found if isinstance(one, Told)]
         missing = [one for one, _ in found if isinstance(one, Missing)]
         seconds = {one.name: taken for one, taken in found}
@@ -119,6 +125,8 @@ class Baselines(part.Suite):
             "nearest_mean": baselines_features.nearest_mean,
             "neighbours": baselines_features.neighbours,
             "tf_idf": baselines_words.tf_idf,
+            "head_only": baselines_trained.head_only,
+            "from_scratch": baselines_trained.from_scratch,
         }
         if name in plain:
             return [partial(plain[name], ground)]
@@ -143,10 +151,12 @@ def constant(ground: Ground) -> Outcome:
 
 def _timed(ground: Ground, act: Callable[[], Outcome]) -> tuple[Outcome, float]:
     """What a baseline gives, and its seconds: with those of all features that it needs, whoever computed them first,
-    and without loading a language model.
+    and without loading a model; those of a training are of its updates.
     """
     before, began = sum(ground.spent.values()), time.perf_counter()
     found = act()
     own = time.perf_counter() - began - (sum(ground.spent.values()) - before)
+    if isinstance(found, Told) and found.seconds is not None:
+        return found, found.seconds
     shared = sum(ground.spent[which] for which in found.uses) if isinstance(found, Told) else 0.0
     return found, own + shared

@@ -29,7 +29,7 @@ ROLES = ("text", "pair")
 class Told:
     """What a baseline answered. places [rows]: which of the held-out rows. answers: an array [rows, …], or several,
     over which its score is a mean. trained: parameters. used: training rows that it learned from, or saw in a prompt.
-    uses: whose features it needed.
+    uses: whose features it needed. seconds: of its training, where that was measured; None: what a clock says.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Told:
     used: int = 0
     remark: str = ""
     uses: tuple[Which, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

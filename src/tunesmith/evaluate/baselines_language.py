@@ -67,7 +67,7 @@ def zero_shot(ground: Ground, plan: Plan) -> Outcome:
 
 def in_context(ground: Ground, plan: Plan, count: int) -> Outcome:
     """The likeliest class behind so many examples."""
-    name = f"in_context ({count} examples)"
+    name = f"in_context ({count} example{'' if count == 1 else 's'})"
     if why := ground.lacks("class", "texts"):
         return Missing(name, why)
     if not ground.causal:
@@ -111,7 +111,7 @@ def _with_examples(ground: Ground, model: nn.Module, plan: Plan, count: int, nam
         turned = [[one[place] for place in order if place < len(one)] for one in examples]
         asked.append(_asked(ground, model, plan, places, turned, plan.calibrate))
     scores = [calibrated(one.scores, one.blank) if plan.calibrate else one.scores for one in asked]
-    how = {0: "no examples"}.get(count, f"{count} examples a prompt, {_CHOSEN[plan.choose]}")
+    how = {0: "no examples"}.get(count, f"{count} in a prompt, {_CHOSEN[plan.choose]}")
     remark = f"{how}, {'calibrated' if plan.calibrate else 'not calibrated'}{_losses(*asked)}"
     uses: tuple[Which, ...] = ("train", "held out") if count and plan.choose == "similar" else ()
     used = len({place for one in examples for place in one})

@@ -152,7 +152,8 @@ def _note(ground: Ground, several: Sequence[Compared]) -> str:
     known = [one for one in several if math.isfinite(one.difference.value)]
     rule = (
         "Differences are on the same rows, their intervals and p by drawing these rows again; each p is that of one "
-        "comparison, not corrected for their number. Seconds are those of the baseline alone, without loading a model."
+        "comparison, not corrected for their number. Seconds are without loading a model; those of a "
+        "training are of its updates."
     )
     if not known:
         return rule
