@@ -151,14 +151,12 @@ def fail(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize(
-    "kill", ["tunesmith.run.measure.suites", "tunesmith.run.artifact.load", "tunesmith.run.page.write"]
+    "kill", ["tunesmith.run.measure.suites", "tunesmith.trained.artifact.load", "tunesmith.run.page.write"]
 )
 def test_killed_after_training_it_trains_no_more(kill: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_on(toy.write_csv(tmp_path / "rows.csv"))
-    path, _, name = kill.rpartition(".")
-    owner: Any = getattr(runs, path.rpartition(".")[2])
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, fail)
+        patch.setattr(kill, fail)
         with pytest.raises(KeyboardInterrupt):
             runs.start(recipe, tmp_path / "run")
     before = lines(tmp_path / "run" / "metrics.jsonl")

@@ -25,7 +25,7 @@ from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
-    from tunesmith import catalogue, continual, progress, sequence, stages
+    from tunesmith import catalogue, continual, progress, remeasure, sequence, stages
     from tunesmith import check as checks
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
@@ -40,6 +40,7 @@ else:
     cache = Lazy("tunesmith.data.cache")
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
     checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
+    remeasure = Lazy("tunesmith.remeasure", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
     rates = Lazy("tunesmith.find_rate", lean)
@@ -78,22 +79,16 @@ def train(
 ) -> None:  # fmt: skip
     """Fine-tune on a data file or by a recipe, measure, and write a report."""
     found = stages.read(source, _overrides(model, method, set_))
-    show = progress.Show(messages)
-    try:
+    with progress.shown(messages) as show:
         run = stages.start(found, out, show)
-    finally:
-        show.close()
     _ended(run, as_json)
 
 
 @app.command()
 def resume(run: RunFolder, as_json: AsJson = False) -> None:
     """Go on with a run that was killed or interrupted, exactly where it stopped."""
-    show = progress.Show(messages)
-    try:
+    with progress.shown(messages) as show:
         done = stages.resume(run, show)
-    finally:
-        show.close()
     _ended(done, as_json)
 
 
@@ -149,15 +144,17 @@ def predict(
 def evaluate(
     run: RunFolder,
     data: Annotated[
-        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own figures.")
+        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own held-out rows.")
     ] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite: see `tunesmith list evaluate`.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a finished run on a labelled file, or print what was measured when it ended."""
+    """Measure a finished run on a labelled file, or by further suites; with neither, print what was measured."""
     if suite and data is None:
-        raise RecipeError("--suite says how to measure a file, but none is given.", hint="Give it with --data FILE.")
-    measured = measuring.again(run, data, suite or ["task"])
+        with progress.shown(messages) as show:
+            measured = remeasure.suites(run, suite, show)
+    else:
+        measured = measuring.again(run, data, suite or ["task"])
     if as_json:
         _print_json(measured)
     else:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from tunesmith import account, examples, prepare
+from tunesmith import account, examples, prepare, trained
 from tunesmith import run as runs
 from tunesmith.account import METRICS
 from tunesmith.core import document
@@ -35,12 +35,13 @@ from tunesmith.models import joint as models
 from tunesmith.models.load import Backbone
 from tunesmith.prepare import Prepared
 from tunesmith.report import page
-from tunesmith.run import CHECKPOINTS, DATA, Run
+from tunesmith.run import Run
 from tunesmith.serve.folder import MODEL, RECIPE, TASK, check_data, read_recipe
 from tunesmith.train import faster, loop, precision
 from tunesmith.train.log import Log, Watcher, lines
 from tunesmith.train.several import SeveralBatches
 from tunesmith.train.speed import SpeedSettings
+from tunesmith.trained import CHECKPOINTS, DATA
 
 
 class Mean(Task):
@@ -84,7 +85,7 @@ def start(joint: Joint, out: str | Path | None = None, watch: Watcher | None = N
         with writing_folder(folder) as temporary:
             for name, alone in made.each.items():
                 (temporary / name).mkdir()
-                runs.lay_out(temporary / name, alone, splits[name])
+                trained.lay_out(temporary / name, alone, splits[name])
             write_text(temporary / RECIPE, made.joint.placed().text())
         with runs.locked(folder):
             return _go_on(folder, made, watch, notes)
@@ -170,7 +171,7 @@ def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]
         write_json(place / DATA, Result([], panels).as_json())
         with models.alone(one.backbone.model):
             own = replace(one, training=_as_one(made.main.training, one.backbone.model))
-            loaded = runs.save(place, own)
+            loaded = trained.save(place, own)
             runs.evaluate(place, own, loaded, splits)
         page.write(place)
         found[name] = read_json(place / EVALUATION)
@@ -222,7 +223,7 @@ def _validate(predictors: Mapping[str, Predictor], splits: Mapping[str, Splits])
     found: dict[str, float] = {}
     losses, scores = [], []
     for name, predictor in predictors.items():
-        values = runs.validate(predictor, splits[name].validation)
+        values = trained.validate(predictor, splits[name].validation)
         found |= {f"{name} {key}": value for key, value in values.items()}
         if values:
             losses.append(values["loss"])

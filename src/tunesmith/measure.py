@@ -20,7 +20,7 @@ from tunesmith.core import registry
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError, UserError
 from tunesmith.core.files import read_json
-from tunesmith.core.finished import Finished, Predictions
+from tunesmith.core.finished import Again, Finished, Predictions
 from tunesmith.core.notes import note, silent, warn
 from tunesmith.core.panel import Result
 from tunesmith.core.part import Reader, Suite, Task
@@ -86,21 +86,33 @@ class Answers:
         return faster.answering(self.model, self.speed) if len(rows) > MANY else nullcontext()
 
 
+def answering(backbone: Backbone, recipe: Recipe) -> Answers:
+    """A model of the recipe, ready to be asked."""
+    predictor = Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
+    return Answers(predictor, recipe.speed)
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """What is at hand of the run that is measured. folder: where not given, the one that holds the predictions. train:
+    the training rows. again: what trains the recipe once more.
+    """
+
+    folder: Path | None = None
+    train: Rows | None = None
+    again: Again | None = None
+
+
 def suites(
-    recipe: Recipe,
-    backbone: Backbone,
-    splits: Mapping[str, Rows],
-    predictions: Path,
-    train: Rows | None = None,
-    folder: Path | None = None,
+    recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, at_hand: AtHand | None = None
 ) -> dict[str, Any]:
     """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason.
 
     Predictions go to `predictions`, a file a split. The untrained model, a baseline, is the recipe's backbone loaded
-    anew. train: the training rows, where they are at hand. folder: the run's; where not given, the one that holds
-    `predictions`.
+    anew.
     """
-    now = Answers(_predictor(backbone, recipe), recipe.speed)
+    at_hand = at_hand or AtHand()
+    now = answering(backbone, recipe)
     found = {name: now.predict(rows, predictions / f"{name}.jsonl") for name, rows in splits.items()}
     for name, predictions_of in found.items():
         if predictions_of.cut:
@@ -110,7 +122,7 @@ def suites(
     def before() -> Answers:
         fresh = prepare.load_backbone(recipe)
         fresh.model.to(backbone.model.device)  # type: ignore[arg-type]
-        return Answers(_predictor(fresh, recipe), recipe.speed)
+        return answering(fresh, recipe)
 
     @cache
     def untrained(name: str) -> Predictions:
@@ -123,12 +135,14 @@ def suites(
         untrained=untrained,
         lines=lambda name, places: _lines(predictions / f"{name}.jsonl", places),
         seed=recipe.train.seed,
-        train=lambda: train,
+        train=lambda: at_hand.train,
         now=now,
         before=before,
         read=lambda path: read(path, recipe.task.columns()).rows,
-        folder=predictions.parent if folder is None else folder,
+        folder=at_hand.folder or predictions.parent,
         headed=lambda classes: under(recipe, classes).to(backbone.model.device),  # type: ignore[arg-type]
+        recipe=recipe.values(),
+        again=at_hand.again,
     )
     return {suite.word(): _explained(suite, recipe.task, _measured(suite, finished)) for suite in recipe.suites}
 
@@ -166,6 +180,12 @@ def definition(name: str, *known: Mapping[str, str]) -> str:
     return next(found, "")
 
 
+def chosen(recipe: Recipe, names: Sequence[str]) -> list[Suite]:
+    """The suites of these names, with the settings of the recipe where it names them."""
+    own = {suite.word(): suite for suite in recipe.suites}
+    return [own.get(name) or cast(Suite, registry.build("evaluate", name)) for name in names]
+
+
 def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, Any]:
     """What the run measured at its end; with `data`, what the suites of these names find on that file, as the split
     `test`, with the settings of the run's recipe where it names them.
@@ -177,24 +197,19 @@ def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, An
         if not (folder / EVALUATION).is_file():
             raise RunFolderError(f"The run {folder} is not finished.", hint=f"Go on with: tunesmith resume {folder}")
         return cast(dict[str, Any], read_json(folder / EVALUATION))
-    own = {suite.word(): suite for suite in recipe.suites}
-    chosen = [own.get(name) or cast(Suite, registry.build("evaluate", name)) for name in names]
+    asked = chosen(recipe, names)
     loaded = session.load(folder)
     table = read(data, recipe.task.columns())
     prepare.check_truths(recipe.task, table.rows, str(table.path))
-    recipe = replace(loaded.recipe, suites=chosen)
+    recipe = replace(loaded.recipe, suites=asked)
     with tempfile.TemporaryDirectory() as temporary:
-        found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary), folder=folder)
+        found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary), AtHand(folder))
     return {
         "title": f"{recipe.title}, measured on {data}",
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
         "suites": found,
     }
-
-
-def _predictor(backbone: Backbone, recipe: Recipe) -> Predictor:
-    return Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
 
 
 def _lines(path: Path, places: Sequence[int]) -> list[Row]:

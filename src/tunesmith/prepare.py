@@ -81,14 +81,18 @@ def settle(recipe: Recipe) -> Recipe:
     """The recipe with every `auto` and every default that depends on the method or the machine filled in, and said."""
     device = precision.choose_device(recipe.train.device)
     kind = precision.choose_precision(recipe.train.precision, device)
-    usual = FROM_NOTHING if recipe.model.scratch else recipe.method.learning_rate
-    rate = recipe.train.learning_rate or usual
+    rate = recipe.train.learning_rate or usual_rate(recipe)
     note(f"Device {device}, precision {kind}, learning rate {rate:g}.")
     chosen = {"device": device, "precision": kind, "learning_rate": rate}
     model = models.with_words(recipe.model, recipe.task.reads)
     if model.family is not None and model.vocabulary is None and recipe.task.reads == "text":
         model = model.model_copy(update={"vocabulary": scratch.VOCABULARY})
     return replace(recipe, model=model, train=recipe.train.model_copy(update=chosen))
+
+
+def usual_rate(recipe: Recipe) -> float:
+    """The peak rate where the recipe names none."""
+    return FROM_NOTHING if recipe.model.scratch else recipe.method.learning_rate
 
 
 def check_fit(recipe: Recipe, splits: Splits | DataSettings) -> None:
