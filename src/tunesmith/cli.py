@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tunesmith import exits
+from tunesmith import exits, options
 from tunesmith.core import arguments as words
 from tunesmith.core import registry, structure
 from tunesmith.core.errors import RecipeError, nearest
@@ -27,9 +27,9 @@ from tunesmith.version import VERSION
 if TYPE_CHECKING:
     from tunesmith import catalogue, continual, progress, sequence, stages
     from tunesmith import check as checks
+    from tunesmith import examine as examining
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
-    from tunesmith import measure as measuring
     from tunesmith import run as runs
     from tunesmith.data import cache
     from tunesmith.report import page, printed, terminal
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 else:
     cache = Lazy("tunesmith.data.cache")
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
-    checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
+    checks, examining = Lazy("tunesmith.check", lean), Lazy("tunesmith.examine", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
     rates = Lazy("tunesmith.find_rate", lean)
@@ -147,17 +147,11 @@ def predict(
 
 @app.command()
 def evaluate(
-    run: RunFolder,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own figures.")
-    ] = None,
-    suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite: see `tunesmith list evaluate`.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a finished run on a labelled file, or print what was measured when it ended."""
-    if suite and data is None:
-        raise RecipeError("--suite says how to measure a file, but none is given.", hint="Give it with --data FILE.")
-    measured = measuring.again(run, data, suite or ["task"])
+    model: options.Examined, data: options.Labelled = None, suite: options.Suites = None, of: options.Of = None,
+    out: options.Measured = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Measure a finished run or any other model on a labelled file, or print what was measured when a run ended."""
+    measured = examining.evaluate(model, examining.wanted(data, suite or [], of or []), out)
     if as_json:
         _print_json(measured)
     else:

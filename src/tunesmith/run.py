@@ -50,7 +50,7 @@ from tunesmith.models import artifact
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.report import page
-from tunesmith.serve import session
+from tunesmith.serve import card, session
 from tunesmith.serve.folder import ENVIRONMENT, TOKENIZER, check_data
 from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
 from tunesmith.train import faster, loop
@@ -110,7 +110,7 @@ def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Ol
         if (folder / EVALUATION).is_file():
             note(f"The run {folder} is finished; its report is written anew.")
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-            page.write(folder)
+            show(folder)
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
         check_data(folder, splits)
@@ -143,8 +143,14 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     evaluate(folder, prepared, loaded, splits)
     # Nothing is left to resume: the model is saved and proven.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    page.write(folder)
+    show(folder)
     return Run(folder, True)
+
+
+def show(folder: Path) -> None:
+    """Write what a finished run shows: its report, and the card of its model."""
+    card.write(folder)
+    page.write(folder)
 
 
 def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -> bool:

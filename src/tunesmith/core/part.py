@@ -132,6 +132,12 @@ class Task(Part):
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn from the training split what the head and the answers need: class names, a scale."""
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """In the place of `learn`, for a model that was trained elsewhere: take from its configuration what its outputs
+        mean, and from rows what baselines need. A head that does not fit: ModelError. Not there: the task can't.
+        """
+        raise NotImplementedError
+
     def head(self) -> dict[str, Any]:
         """Entries of the model's configuration that shape the head."""
         return {}

@@ -41,7 +41,8 @@ class Task(part.Suite):
     def _figures(self, finished: Finished, split: str) -> list[Figure]:
         task, rows = finished.task, finished.splits[split]
         truths = task.truths(each(rows))
-        subjects = answers_of(task, truths, finished.predict(split).answers, finished.untrained(split).answers)
+        untrained = finished.untrained(split).answers if finished.starts else None
+        subjects = answers_of(task, truths, finished.predict(split).answers, untrained)
         figures = []
         for subject, answers in subjects.items():
             spans = stats.bootstrap(task.metrics, truths, answers, seed_of(finished.seed, "bootstrap"))
