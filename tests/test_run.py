@@ -57,7 +57,7 @@ def test_the_folder_holds_everything_and_nothing_else(full_run: Path) -> None:
     assert {path.name for path in full_run.iterdir()} == FILES
     assert not [path for path in full_run.rglob("*") if path.name.startswith((".tmp-", "best-"))]
     suffixes = {path.suffix for path in full_run.rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".jsonl", ".yaml", ".html", ".safetensors", ".jinja", ""}
+    assert suffixes <= {".json", ".jsonl", ".yaml", ".html", ".md", ".safetensors", ".jinja", ""}
 
 
 def test_the_record_tells_the_run(full_run: Path) -> None:

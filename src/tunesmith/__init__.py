@@ -19,9 +19,9 @@ from tunesmith.version import VERSION as __version__
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 if TYPE_CHECKING:
-    from tunesmith.api import Mix, load, merge, resume, train
+    from tunesmith.api import Mix, evaluate, load, merge, resume, train
 
-__all__ = ["Mix", "__version__", "load", "merge", "resume", "train"]
+__all__ = ["Mix", "__version__", "evaluate", "load", "merge", "resume", "train"]
 
 _api: Any = Lazy("tunesmith.api")
 
@@ -51,6 +51,14 @@ class _Package(ModuleType):
     @property
     def merge(self) -> Any:
         return _api.merge
+
+    @property
+    def evaluate(self) -> Any:
+        return _api.evaluate
+
+    @evaluate.setter
+    def evaluate(self, folder: ModuleType) -> None:
+        pass
 
     @property
     def Mix(self) -> Any:

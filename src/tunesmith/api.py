@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith import stages
+from tunesmith import examine, stages
+from tunesmith.core.errors import RecipeError, nearest, raise_faults
+from tunesmith.elsewhere import Wanted
 from tunesmith.run import Run
 from tunesmith.serve import merge as merges
 from tunesmith.serve import soup as soups
@@ -14,7 +16,7 @@ from tunesmith.serve.merge import Mix
 from tunesmith.serve.session import Session, load
 from tunesmith.stages import resume
 
-__all__ = ["Mix", "Run", "Session", "load", "merge", "resume", "train"]
+__all__ = ["Mix", "Run", "Session", "evaluate", "load", "merge", "resume", "train"]
 
 
 def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, **overrides: Any) -> Run:
@@ -39,3 +41,25 @@ def merge(
     folders, mix = [runs] if isinstance(runs, str | Path) else runs, mix or Mix()
     put = merges.merge if mix.soup is None else soups.make
     return put([Path(folder) for folder in folders], Path(out), mix, as_delta)
+
+
+def evaluate(
+    model: str | Path, *, data: str | Path | None = None, out: str | Path | None = None, **more: Any
+) -> dict[str, Any]:
+    """Measure a finished run, or any transformers model, on a file of labelled rows; what the command line's word gives
+    as JSON. With `out` it is written there, with a report and the predictions.
+
+    more: suites, a list of names and mappings; of a model that is no run also task, train, before, labels (a mapping of
+    the head's names to the file's) and settings (`["task.text=review"]`). Raises UserError as the command line does.
+    """
+    known = [name for name in Wanted.__dataclass_fields__ if name != "data"]
+    raise_faults(
+        RecipeError, "The model can't be measured like this:",
+        [f"{name} is unknown. {nearest(name, known)}" for name in more if name not in known],
+    )  # fmt: skip
+    given = {key: value for key, value in more.items() if value is not None}
+    for key in ("train", "before"):
+        if isinstance(given.get(key), str | Path):
+            given[key] = Path(given[key]) if key == "train" else str(given[key])
+    wanted = Wanted(data=None if data is None else Path(data), **given)
+    return examine.evaluate(model, wanted, None if out is None else Path(out))

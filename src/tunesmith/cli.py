@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from tunesmith import exits
+from tunesmith import exits, options
 from tunesmith.core import arguments as words
 from tunesmith.core import registry, structure
 from tunesmith.core.errors import RecipeError, nearest
@@ -25,11 +25,11 @@ from tunesmith.core.notes import LOGGER
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
-    from tunesmith import catalogue, continual, progress, remeasure, sequence, stages
+    from tunesmith import catalogue, continual, progress, sequence, stages
     from tunesmith import check as checks
+    from tunesmith import examine as examining
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
-    from tunesmith import measure as measuring
     from tunesmith import run as runs
     from tunesmith.data import cache
     from tunesmith.report import page, printed, terminal
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 else:
     cache = Lazy("tunesmith.data.cache")
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
-    checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
-    remeasure = Lazy("tunesmith.remeasure", lean)
+    checks, examining = Lazy("tunesmith.check", lean), Lazy("tunesmith.examine", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
     rates = Lazy("tunesmith.find_rate", lean)
@@ -142,19 +141,12 @@ def predict(
 
 @app.command()
 def evaluate(
-    run: RunFolder,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own held-out rows.")
-    ] = None,
-    suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite: see `tunesmith list evaluate`.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a finished run on a labelled file, or by further suites; with neither, print what was measured."""
-    if suite and data is None:
-        with progress.shown(messages) as show:
-            measured = remeasure.suites(run, suite, show)
-    else:
-        measured = measuring.again(run, data, suite or ["task"])
+    model: options.Examined, data: options.Labelled = None, suite: options.Suites = None, of: options.Of = None,
+    out: options.Measured = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Measure a run or any other model on a labelled file, a run by further suites; or print what was measured."""
+    with progress.shown(messages) as show:
+        measured = examining.evaluate(model, examining.wanted(data, suite or [], of or []), out, show)
     if as_json:
         _print_json(measured)
     else:

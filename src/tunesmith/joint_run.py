@@ -173,7 +173,7 @@ def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]
             own = replace(one, training=_as_one(made.main.training, one.backbone.model))
             loaded = trained.save(place, own)
             runs.evaluate(place, own, loaded, splits)
-        page.write(place)
+        runs.show(place)
         found[name] = read_json(place / EVALUATION)
     write_json(folder / EVALUATION, evaluation(made.joint.title, found, account.cost(folder, made.main)))
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

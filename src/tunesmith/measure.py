@@ -20,13 +20,14 @@ from tunesmith.core import registry
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError, UserError
 from tunesmith.core.files import read_json
-from tunesmith.core.finished import Again, Finished, Predictions
+from tunesmith.core.finished import Again, Finished, NoBefore, Predictions
 from tunesmith.core.notes import note, silent, warn
 from tunesmith.core.panel import Result
 from tunesmith.core.part import Reader, Suite, Task
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
+from tunesmith.evaluate.unmeasured import unmeasured
 from tunesmith.models import load as models
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
@@ -35,6 +36,8 @@ from tunesmith.train import faster
 from tunesmith.train.speed import SpeedSettings
 
 EVALUATION = "evaluation.json"
+Spec = str | Mapping[str, Any]
+"""A suite by its name, or a mapping with its settings."""
 MANY = 200
 """Rows from which on it pays to make the shortcuts ready."""
 
@@ -106,7 +109,19 @@ class AtHand:
 def suites(
     recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, at_hand: AtHand | None = None
 ) -> dict[str, Any]:
-    """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason.
+    """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason."""
+    return results(recipe.suites, finished(recipe, backbone, splits, predictions, at_hand))
+
+
+def results(chosen: Sequence[Suite], finished: Finished) -> dict[str, Any]:
+    """What suites find, by their names, as JSON values."""
+    return {suite.word(): _explained(suite, finished.task, _measured(suite, finished)) for suite in chosen}
+
+
+def finished(
+    recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, at_hand: AtHand | None = None
+) -> Finished:
+    """The model as suites see it; it has answered the held-out splits.
 
     Predictions go to `predictions`, a file a split. The untrained model, a baseline, is the recipe's backbone loaded
     anew.
@@ -128,7 +143,7 @@ def suites(
     def untrained(name: str) -> Predictions:
         return before().predict(splits[name])
 
-    finished = Finished(
+    return Finished(
         task=recipe.task,
         splits=splits,
         predict=found.__getitem__,
@@ -144,7 +159,6 @@ def suites(
         recipe=recipe.values(),
         again=at_hand.again,
     )
-    return {suite.word(): _explained(suite, recipe.task, _measured(suite, finished)) for suite in recipe.suites}
 
 
 def under(recipe: Recipe, classes: tuple[str, ...]) -> PreTrainedModel:
@@ -159,6 +173,8 @@ def _measured(suite: Suite, finished: Finished) -> Result:
     """What a suite finds. One that fails takes nothing else along: its reason is said, and stands in its place."""
     try:
         return suite.measure(finished)
+    except NoBefore as error:
+        return Result(panels=[unmeasured(f"Suite '{suite.word()}'", error.message)])
     except (UserError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         warn(f"The suite '{suite.word()}' failed: {reason}")
@@ -180,15 +196,16 @@ def definition(name: str, *known: Mapping[str, str]) -> str:
     return next(found, "")
 
 
-def chosen(recipe: Recipe, names: Sequence[str]) -> list[Suite]:
-    """The suites of these names, with the settings of the recipe where it names them."""
+def chosen(recipe: Recipe, specs: Sequence[Spec]) -> list[Suite]:
+    """Suites by their names, with the settings of the recipe where it names them, or by mappings with their own."""
     own = {suite.word(): suite for suite in recipe.suites}
-    return [own.get(name) or cast(Suite, registry.build("evaluate", name)) for name in names]
+    return [cast(Suite, own[one] if isinstance(one, str) and one in own else registry.build("evaluate", one))
+            for one in specs]  # fmt: skip
 
 
-def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, Any]:
-    """What the run measured at its end; with `data`, what the suites of these names find on that file, as the split
-    `test`, with the settings of the run's recipe where it names them.
+def again(folder: Path, data: Path | None, specs: Sequence[Spec], predictions: Path | None = None) -> dict[str, Any]:
+    """What the run measured at its end; with `data`, what these suites (`chosen`) find on that file, as the split
+    `test`. Predictions go to the folder `predictions`, where one is given.
 
     Raises RunFolderError for a run that is not finished, DataError for a file that does not fit the task.
     """
@@ -197,13 +214,14 @@ def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, An
         if not (folder / EVALUATION).is_file():
             raise RunFolderError(f"The run {folder} is not finished.", hint=f"Go on with: tunesmith resume {folder}")
         return cast(dict[str, Any], read_json(folder / EVALUATION))
-    asked = chosen(recipe, names)
+    wanted = chosen(recipe, specs)
     loaded = session.load(folder)
     table = read(data, recipe.task.columns())
     prepare.check_truths(recipe.task, table.rows, str(table.path))
-    recipe = replace(loaded.recipe, suites=asked)
+    recipe = replace(loaded.recipe, suites=wanted)
     with tempfile.TemporaryDirectory() as temporary:
-        found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary), AtHand(folder))
+        place = Path(temporary) if predictions is None else predictions
+        found = suites(recipe, loaded.backbone, {"test": table.rows}, place, AtHand(folder))
     return {
         "title": f"{recipe.title}, measured on {data}",
         "metric": recipe.task.metric,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith import earlier, joint_run, measure
+from tunesmith import earlier, elsewhere, joint_run, measure
 from tunesmith.core.errors import DataError, RunFolderError
 from tunesmith.core.files import read_json, remove_leftovers, write_json
 from tunesmith.core.notes import listening, note, warn
@@ -16,23 +16,22 @@ from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
 from tunesmith.further import FromRun
 from tunesmith.interrupt import Interrupted
-from tunesmith.measure import EVALUATION, AtHand
+from tunesmith.measure import EVALUATION, AtHand, Spec
 from tunesmith.recipe import Recipe
-from tunesmith.report import page
-from tunesmith.run import locked
+from tunesmith.run import locked, show
 from tunesmith.serve import session
 from tunesmith.serve.folder import check_data
 from tunesmith.train.log import Watcher
 
 
-def suites(folder: Path, names: Sequence[str], watch: Watcher | None = None) -> dict[str, Any]:
+def suites(folder: Path, specs: Sequence[Spec], watch: Watcher | None = None) -> dict[str, Any]:
     """What these suites find on the run's held-out rows, with the settings of its recipe where it names them; the
     report and `evaluation.json` have it too. What was measured before stays where a suite fails now.
 
     Raises RunFolderError for a run that is not finished or whose data changed, DataError where its files are gone.
     """
     recipe = session.read_recipe(folder)
-    chosen = measure.chosen(recipe, names)
+    chosen = measure.chosen(recipe, specs)
     if not (folder / EVALUATION).is_file():
         raise RunFolderError(f"The run {folder} is not finished.", hint=f"Go on with: tunesmith resume {folder}")
     with listening(), locked(folder), tempfile.TemporaryDirectory() as temporary:
@@ -42,6 +41,7 @@ def suites(folder: Path, names: Sequence[str], watch: Watcher | None = None) -> 
         there = {name: rows for name in ("validation", "test") if (rows := getattr(splits, name)) is not None}
         at_hand = AtHand(folder, splits.train, _again(folder, recipe, splits, watch))
         asked = replace(loaded.recipe, suites=chosen)
+        elsewhere.look(asked, loaded.backbone, folder)
         try:
             found = measure.suites(asked, loaded.backbone, there, Path(temporary) / "predictions", at_hand)
         except Interrupted:
@@ -53,7 +53,7 @@ def suites(folder: Path, names: Sequence[str], watch: Watcher | None = None) -> 
             note(f"What was measured before stays: {', '.join(kept)}.")
         known["suites"] |= {name: result for name, result in found.items() if name not in kept}
         write_json(folder / EVALUATION, known)
-        page.write(folder)
+        show(folder)
     return {**known, "suites": found}
 
 

@@ -37,7 +37,7 @@ from tunesmith.measure import EVALUATION, AtHand
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.report import page
-from tunesmith.serve import session
+from tunesmith.serve import card, session
 from tunesmith.serve.folder import check_data
 from tunesmith.serve.session import MODEL, RECIPE, Session
 from tunesmith.train.log import Log, Watcher
@@ -95,7 +95,7 @@ def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Ol
         if (folder / EVALUATION).is_file():
             note(f"The run {folder} is finished; its report is written anew.")
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-            page.write(folder)
+            show(folder)
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
         check_data(folder, splits)
@@ -121,8 +121,14 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
         return Run(folder, False)
     # Nothing is left to resume: the model is saved and proven.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    page.write(folder)
+    show(folder)
     return Run(folder, True)
+
+
+def show(folder: Path) -> None:
+    """Write what a finished run shows: its report, and the card of its model."""
+    card.write(folder)
+    page.write(folder)
 
 
 def evaluate(

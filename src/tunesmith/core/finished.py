@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.core.column import Row
+from tunesmith.core.errors import ModelError
 from tunesmith.core.rows import Rows
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tunesmith.core.part import Reader, Task
+
+
+class NoBefore(ModelError):
+    """What the model was before its training is not known, and is asked for."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ class Finished:
     None where the run's files are not at hand. now: the model. before: the model before its training, with a fresh
     head, loaded when it is first asked for. read: the rows of a labelled file, by the task's columns. folder: of the
     run; None where there is none. headed: the backbone before its training under another head, by the first of these
-    transformers classes that knows it.
+    transformers classes that knows it. starts: whether it is known what the model was before its training; where it is
+    not, `before` and `untrained` raise NoBefore, by which a suite that can't do without is said not to be measured.
     """
 
     task: Task
@@ -117,6 +123,7 @@ class Finished:
     headed: Callable[[tuple[str, ...]], nn.Module] | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     again: Again | None = None
+    starts: bool = True
 
     def held_out(self) -> str | None:
         """The split that judges: test, or validation where there is no test split, or None."""

@@ -134,6 +134,10 @@ class Task(Part):
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn from the training split what the head and the answers need: class names, a scale."""
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """As `learn`, of a model trained elsewhere: its configuration says what outputs mean. No fit: ModelError."""
+        raise NotImplementedError
+
     def head(self) -> dict[str, Any]:
         """Entries of the model's configuration that shape the head."""
         return {}
@@ -268,9 +272,7 @@ class Objective(Part):
     """The fields of a batch that its loss reads; a task that does not give them is refused."""
 
     def meet(self, tasks: Mapping[str, int]) -> None:
-        """Learn which tasks train together, by name with their training rows, in the order of `Batch.of`; before
-        `modify`.
-        """
+        """Learn which tasks train together, with their training rows, in the order of `Batch.of`; before `modify`."""
 
     def shares(self, rows: Sequence[int], progress: float) -> Sequence[float]:
         """The part of an epoch's updates that each of several tasks gets, which add up to 1. rows: their training rows.

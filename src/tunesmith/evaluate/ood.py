@@ -113,7 +113,8 @@ class Ood(part.Suite):
     def _files(self, finished: Finished, own: Answered, result: Result) -> None:
         task, seed = finished.task, finished.seed
         home = shift.measured(task, own.truths, own.answers, seed, own.name)
-        known = answers_of(task, own.truths, own.answers, finished.untrained(own.name).answers)
+        untrained = finished.untrained(own.name).answers if finished.starts else None
+        known = answers_of(task, own.truths, own.answers, untrained)
         at_home = {subject: task.metrics(own.truths, answers)[task.metric] for subject, answers in known.items()}
         points: dict[str, tuple[float, float]] = {}
         losses: dict[str, Estimate] = {}
@@ -123,7 +124,7 @@ class Ood(part.Suite):
             if found.cut:
                 note(f"{found.cut:,} of {len(rows):,} rows of {name} are longer than the limit and were cut.")
             there = Answered(name, other_rows.truths_of(task, rows, path), found.answers)
-            before = finished.before().predict(rows).answers
+            before = finished.before().predict(rows).answers if finished.starts else None
             for subject, answers in answers_of(task, there.truths, there.answers, before).items():
                 values = shift.measured(task, there.truths, answers, seed, name)
                 result.figures.extend(values.figures(name, subject))

@@ -63,7 +63,8 @@ class Task(part.Suite):
     def _subjects(self, finished: Finished, split: str) -> dict[str, Measured]:
         task = finished.task
         truths = task.truths(each(finished.splits[split]))
-        subjects = answers_of(task, truths, finished.predict(split).answers, finished.untrained(split).answers)
+        untrained = finished.untrained(split).answers if finished.starts else None
+        subjects = answers_of(task, truths, finished.predict(split).answers, untrained)
         seed = seed_of(finished.seed, "bootstrap")
         return {name: _measured(task, truths, answers, seed) for name, answers in subjects.items()}
 

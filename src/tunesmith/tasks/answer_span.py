@@ -115,6 +115,10 @@ class AnswerSpan(Task):
         if counts.several:
             note(f"{counts.several:,} training questions have several answers: the first is trained on.")
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing of the head; from rows, or the recipe, whether questions may have no answer."""
+        self._silent = bool(span_rows.survey(rows).silent) if self.no_answer is None else self.no_answer
+
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
         """The rows whose answer fits into a window; the others are dropped, and said."""
         sizes: list[int] = []

@@ -108,6 +108,12 @@ class Classify(Task):
         self._classes, self._shares = classes.counted(row["label"] if self.several else [row["label"]] for row in rows)
         self._weights = classes.weigh(self.class_weights, self._classes, self._shares)
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The classes in the order of the head; from rows how frequent each is."""
+        self._classes = classes.of_head(config, several=self.several)
+        labels = (row["label"] if self.several else [row["label"]] for row in rows)
+        self._shares = classes.shares(labels, self._classes)
+
     def head(self) -> dict[str, Any]:
         """One output a class, with the classes' names."""
         return classes.head(self._classes, several=self.several)

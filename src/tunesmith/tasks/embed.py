@@ -132,6 +132,10 @@ class Embed(Task):
         else:
             self._scale(low, high)
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing of the model, which has no head; from rows the scale of the scores."""
+        self.learn(rows)
+
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
         """All rows; how long a text may be is kept for other libraries."""
         self._length = self._most(limit)
@@ -235,9 +239,7 @@ class Embed(Task):
         return [Points("Cosine against score", xs, ys, x="score", y="cosine")]
 
     def mistakes(self, truths: np.ndarray, answers: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-        """Pairs by how far the cosine is from the wanted one; or right texts that are not first, the farthest behind
-        first.
-        """
+        """Pairs by how far the cosine is off; or right texts that are not first, the farthest behind first."""
         if self.couples:
             ranks = self._ranked.of(truths, answers)
             return np.argsort(-ranks, kind="stable")[: int((ranks > 1).sum())]

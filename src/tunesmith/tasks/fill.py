@@ -74,6 +74,9 @@ class Fill(Task):
         """The text alone: what is to be predicted is hidden in it."""
         return [Column("text", self.text, column.TEXT_NAMES, column.text)]
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing: the head gives words."""
+
     def arrange(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int) -> Rows:
         """The split cut into blocks; those without a word are left out and said, and nothing else raises DataError."""
         _mask(tokenizer)

@@ -139,6 +139,10 @@ class Generate(Task):
         if self.format != "text":
             formats.refuse_unanswered(rows, self.format)
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing: the head gives words."""
+        self.learn(rows)
+
     def arrange(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int) -> Rows:
         """The split's examples, encoded and counted, in bins where they are packed. What is cut or left out is said; if
         nothing is left to learn, that is a DataError.

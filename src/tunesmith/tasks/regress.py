@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core import agreement, column, tokens
 from tunesmith.core.column import Column, Row
+from tunesmith.core.errors import ModelError
 from tunesmith.core.panel import Panel, Points
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.step import Batch, Step
@@ -59,6 +60,7 @@ class Regress(Task):
 
     _mean: float = PrivateAttr(default=0.0)
     _scale: float = PrivateAttr(default=1.0)
+    _usual: float | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -93,6 +95,16 @@ class Regress(Task):
             mean += difference / count
             squares += difference * (row["score"] - mean)
         self._mean, self._scale = mean, (squares / max(count, 1)) ** 0.5 or 1.0
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The one output is the score as it stands; from rows their mean."""
+        if config.num_labels != 1:
+            raise ModelError(
+                f"The model's head has {config.num_labels} outputs; a score is one.",
+                hint="Measure it as a task of classes: --task classify.",
+            )
+        self.learn(rows)
+        self._usual, self._mean, self._scale = self._mean, 0.0, 1.0
 
     def head(self) -> dict[str, Any]:
         """One output."""
@@ -143,7 +155,7 @@ class Regress(Task):
 
     def constant(self) -> tuple[str, Any]:
         """The mean score of the training split."""
-        return "mean score", self._mean
+        return "mean score", self._mean if self._usual is None else self._usual
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
         """Answers against truths."""

@@ -22,7 +22,7 @@ from tunesmith.core.panel import Tokens as Seen
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, blocks, line_of
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import tag_answers, tag_spans, tag_windows, tag_words
+from tunesmith.tasks import classes, tag_answers, tag_spans, tag_windows, tag_words
 from tunesmith.tasks.tag_answers import objects
 from tunesmith.tasks.tag_spans import Tags, Tally
 from tunesmith.tasks.tag_survey import Survey
@@ -110,6 +110,14 @@ class Tag(Task):
         self._scheme, counts = survey.settle()
         self._classes = sorted(counts, key=tag_answers.order)
         self._usual = max(self._classes, key=lambda tag: counts[tag])
+        self._tally = Tally(self._scheme)
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The tags in the order of the head, and the scheme that they show; from rows the most frequent one."""
+        self._classes = classes.of_head(config)
+        counts = Counter(tag for row in rows for tag in row["tags"])
+        self._usual = max(self._classes, key=lambda tag: counts[tag])
+        self._scheme = tag_spans.detected(Counter(self._classes))[0] if self.scheme == "auto" else self.scheme
         self._tally = Tally(self._scheme)
 
     def head(self) -> dict[str, Any]:
