@@ -1,0 +1,184 @@
+"""Tells the trackers that a recipe names what the run's record says, and nothing else to nobody.
+
+A tracker that fails does not stop the training: it is said once, and counted at the end. After a resume each goes on
+with its own run, whose id stands in `trackers.json`, and is told no step twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core.files import read_json, write_json
+from tunesmith.core.notes import note, warn
+from tunesmith.core.seeding import undrawn
+from tunesmith.core.tracker import Tracked, Tracker
+from tunesmith.train.log import Watcher, lines
+
+FILE, METRICS = "trackers.json", "metrics.jsonl"
+ENOUGH = 3
+"""Failures in a row after which a tracker is told no more: each may have waited long for an answer."""
+PLACES = ("event", "step", "part", "split")
+"""What tells where a line belongs, and is no value of it."""
+
+
+class Tracking:
+    """A watcher of a record that tells others: one that looks on (`watch`), and trackers."""
+
+    def __init__(self, trackers: Sequence[Tracker], run: Tracked, watch: Watcher | None = None) -> None:
+        seen: Counter[str] = Counter()
+        self._trackers: dict[str, Tracker] = {}
+        for tracker in trackers:
+            seen[tracker.word()] += 1
+            count = seen[tracker.word()]
+            self._trackers[tracker.word() if count == 1 else f"{tracker.word()} {count}"] = tracker
+        self._run, self._watch = run, watch
+        self._calls: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._in_a_row: Counter[str] = Counter()
+        self._step = 0
+        self._told: dict[str, int] = {}
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        """Tell one line of the record, unless it was told before a resume."""
+        if self._watch is not None:
+            self._watch(line)
+        if not self._trackers or line["event"] in ("note", "resume"):
+            return
+        step = self._step = max(self._step, line.get("step", 0))
+        if line.get("step", step) <= self._told.get(line["event"], -1):
+            return
+        numbers, texts = values(line)
+        self._each(lambda tracker: tracker.numbers(numbers, step) if numbers else None)
+        for name, text in texts.items():
+            self._each(lambda tracker, name=name, text=text: tracker.text(name, text, step))
+
+    def begin(self) -> None:
+        """Open every tracker. What the record holds already was told."""
+        if not self._trackers:
+            return
+        path, record = self._run.folder / FILE, self._run.folder / METRICS
+        known = read_json(path) if path.is_file() else {"ids": {}, "told": {}}
+        self._told = dict(known["told"])
+        for line in lines(record) if record.is_file() else []:
+            self._step = max(self._step, line.get("step", 0))
+            self._told[line["event"]] = max(self._told.get(line["event"], -1), line.get("step", -1))
+        ids = dict(known["ids"])
+
+        def opened(name: str, tracker: Tracker) -> None:
+            ids[name] = tracker.open(Tracked(self._run.name, self._run.folder, self._run.recipe, ids.get(name, "")))
+
+        for name, tracker in self._trackers.items():
+            if not self._try(name, lambda name=name, tracker=tracker: opened(name, tracker)):
+                self._in_a_row[name] = ENOUGH  # it has no run to tell anything
+        write_json(path, {"ids": ids, "told": self._told})
+
+    def finish(self, found: Mapping[str, Mapping[str, Any]], report: Path) -> None:
+        """Tell what was said and measured, and give the report. found: contents of `evaluation.json`, by the name of
+        a task, or the empty name where there is one task alone.
+        """
+        if not self._trackers:
+            return
+        said = [line["text"] for line in lines(self._run.folder / METRICS) if line["event"] == "note"]
+        measured = {name: value for task, one in found.items() for name, value in figures(one, task).items()}
+        if said:
+            self._each(lambda tracker: tracker.text("notes", "\n".join(dict.fromkeys(said)), self._step))
+        self._each(lambda tracker: tracker.summary(measured, self._step))
+        self._each(lambda tracker: tracker.file(report))
+
+    def close(self, ended: bool) -> None:
+        """Close every tracker, and say what went wrong."""
+        self._each(lambda tracker: tracker.close(ended))
+        for name, count in self._failures.items():
+            note(
+                f"The tracker '{name}' failed {count} of {self._calls[name]} times; what it was not told stands in "
+                f"{self._run.folder / METRICS}."
+            )
+
+    def _each(self, act: Callable[[Tracker], object]) -> None:
+        for name, tracker in self._trackers.items():
+            if self._in_a_row[name] < ENOUGH:
+                self._try(name, lambda tracker=tracker: act(tracker))
+            else:
+                self._calls[name] += 1
+                self._failures[name] += 1
+
+    def _try(self, name: str, act: Callable[[], object]) -> bool:
+        self._calls[name] += 1
+        try:
+            # A library may draw random numbers, for a name say: the training's stay what they would be.
+            with undrawn():
+                act()
+        except Exception as error:  # whatever another library may raise
+            if not self._failures[name]:
+                warn(f"The tracker '{name}' failed, and the run goes on: {type(error).__name__}: {error}")
+            self._failures[name] += 1
+            self._in_a_row[name] += 1
+            return False
+        self._in_a_row[name] = 0
+        return True
+
+
+@contextmanager
+def tracked(
+    trackers: Sequence[Tracker], folder: Path, recipe: Mapping[str, Any], watch: Watcher | None
+) -> Iterator[Tracking]:
+    """What watches the record of a run inside the block, and tells its trackers."""
+    name = "-".join(folder.resolve().parts[-2:])
+    tracking = Tracking(trackers, Tracked(name, folder, recipe), watch)
+    tracking.begin()
+    ended = False
+    try:
+        yield tracking
+        ended = tracking.ended
+    finally:
+        tracking.close(ended)
+
+
+def values(line: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """The numbers of a line of the record, by name, and its texts. What is no finite number is left out."""
+    event = line["event"]
+    before = {"step": "train", "evaluation": str(line.get("split", event))}.get(event, event)
+    if "part" in line:
+        before = f"{before}/{line['part']}"
+    inside = line["metrics"] if event == "evaluation" else {k: v for k, v in line.items() if k not in PLACES}
+    numbers: dict[str, float] = {}
+    texts: dict[str, str] = {}
+    for name, value in _flat(inside, before):
+        if isinstance(value, str) and value:
+            texts[name] = value
+        elif isinstance(value, list) and value:
+            texts[name] = json.dumps(value, ensure_ascii=False)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            numbers[name] = float(value)
+    return numbers, texts
+
+
+def figures(evaluation: Mapping[str, Any], task: str = "") -> dict[str, float]:
+    """Every figure of every suite, with its interval, and the cost, by name: `task/test/accuracy`, of a baseline
+    `task/test/accuracy/constant`; under the name of a task where one is given.
+    """
+    found: dict[str, Any] = {f"cost/{name}": value for name, value in evaluation.get("cost", {}).items()}
+    for suite, result in evaluation["suites"].items():
+        for one in result["figures"]:
+            subject = "" if one["subject"] == "model" else f"/{one['subject']}"
+            name = f"{suite}/{one['split']}/{one['name']}{subject}"
+            found |= {name: one["value"], f"{name}/low": one["low"], f"{name}/high": one["high"]}
+    return {
+        f"{task}/{name}" if task else name: float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _flat(given: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}/{name}")
+        else:
+            yield f"{before}/{name}", value
