@@ -35,7 +35,7 @@ def test_a_model_that_did_not_train_did_not_move() -> None:
     xs, ys = chart.series["CKA"]
     assert list(xs) == [0, 1, 2] and list(ys) == pytest.approx([1, 1, 1])
     assert "12 rows of the test split" in chart.note and "without bias" in chart.note and "32 features" in chart.note
-    assert titled(result, "Parts of the delta").rows[0][0].startswith("Nothing was put into the model")
+    assert titled(result, "Parts of the delta").rows[0][0].startswith("Because nothing was put into the model")
     assert not any(isinstance(panel, Heatmap) for panel in result.panels)
 
 
