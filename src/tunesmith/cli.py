@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tunesmith import find_rate as rates
     from tunesmith import measure as measuring
     from tunesmith import run as runs
+    from tunesmith import watch as watching
     from tunesmith.data import cache
     from tunesmith.report import page, printed, terminal
     from tunesmith.serve import merge as merges
@@ -42,7 +44,7 @@ else:
     checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
-    rates = Lazy("tunesmith.find_rate", lean)
+    rates, watching = Lazy("tunesmith.find_rate", lean), Lazy("tunesmith.watch")
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
     sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
@@ -78,23 +80,29 @@ def train(
 ) -> None:  # fmt: skip
     """Fine-tune on a data file or by a recipe, measure, and write a report."""
     found = stages.read(source, _overrides(model, method, set_))
-    show = progress.Show(messages)
-    try:
+    with closing(progress.Show(messages)) as show:
         run = stages.start(found, out, show)
-    finally:
-        show.close()
     _ended(run, as_json)
 
 
 @app.command()
 def resume(run: RunFolder, as_json: AsJson = False) -> None:
     """Go on with a run that was killed or interrupted, exactly where it stopped."""
-    show = progress.Show(messages)
-    try:
+    with closing(progress.Show(messages)) as show:
         done = stages.resume(run, show)
-    finally:
-        show.close()
     _ended(done, as_json)
+
+
+@app.command()
+def watch(
+    run: RunFolder, as_json: AsJson = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one picture and leave.")] = False,
+) -> None:  # fmt: skip
+    """Show the curves of a run while it trains; ends with it, or with Ctrl-C."""
+    if as_json:
+        _print_json(watching.facts(run))
+    else:
+        watching.watch(run, Console(), once)
 
 
 @app.command()
@@ -148,9 +156,7 @@ def predict(
 @app.command()
 def evaluate(
     run: RunFolder,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own figures.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A file of labelled rows; else its own figures.")] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite: see `tunesmith list evaluate`.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -198,9 +204,7 @@ def merge(
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind of part; all where not given.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="With `methods`: what each would train on this backbone.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="With `methods`: what each would train on it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the parts that a recipe may name."""

@@ -55,6 +55,7 @@ from tunesmith.serve.folder import ENVIRONMENT, TOKENIZER, check_data
 from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
 from tunesmith.train import faster, loop
 from tunesmith.train.log import Log, Watcher
+from tunesmith.train.tracking import Tracking, tracked
 
 DATA, LOCK = "data.json", ".lock"
 CHECKPOINTS, PREDICTIONS, PROOF = "checkpoints", "predictions", "proof.json"
@@ -130,7 +131,12 @@ def lay_out(folder: Path, prepared: prepare.Prepared, splits: Splits) -> None:
 
 
 def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watcher | None, notes: list[str]) -> Run:
-    log = Log(folder / METRICS, watch)
+    with tracked(prepared.recipe.trackers, folder, prepared.recipe.values(), watch) as told:
+        return _to_the_end(folder, prepared, splits, told, notes)
+
+
+def _to_the_end(folder: Path, prepared: prepare.Prepared, splits: Splits, told: Tracking, notes: list[str]) -> Run:
+    log = Log(folder / METRICS, told)
     if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
         return Run(folder, False)
     # Examples as the model saw them are for the report alone: training need not wait for them.
@@ -143,7 +149,7 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     evaluate(folder, prepared, loaded, splits)
     # Nothing is left to resume: the model is saved and proven.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    page.write(folder)
+    told.finish({"": read_json(folder / EVALUATION)}, page.write(folder))
     return Run(folder, True)
 
 

@@ -26,7 +26,7 @@ SHOWN, VALUES = 20, 3
 
 
 class Drift(part.Suite):
-    """What training moved: features by layer, weights by block, how much each block's part of a delta does, and how much
+    """What training moved: features by layer, weights by block, what each block's part of a delta does; and how much
     gradient reached each place.
 
     Formula: linear CKA a layer = ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), with the estimate of HSIC that has no bias where

@@ -1,7 +1,7 @@
 """How much gradient reaches each place of a model, from its embeddings to its head.
 
-|g_place| = sqrt(sum_i |g_i|^2), over the gradients g_i of the place's parameters, before they are clipped. The |g_i| are
-those that the norm of the update's gradient is made of: to tell a step costs one look at a few hundred numbers more.
+|g_place| = sqrt(sum_i |g_i|^2), over the gradients g_i of the place's parameters, before they are clipped. The |g_i|
+are those that the norm of the update's gradient is made of: to tell a step costs a look at a few hundred numbers more.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Tracking:
         self._in_a_row: Counter[str] = Counter()
         self._step = 0
         self._told: dict[str, int] = {}
+        self.ended = False
 
     def __call__(self, line: dict[str, Any]) -> None:
         """Tell one line of the record, unless it was told before a resume."""
@@ -54,7 +55,8 @@ class Tracking:
         if line.get("step", step) <= self._told.get(line["event"], -1):
             return
         numbers, texts = values(line)
-        self._each(lambda tracker: tracker.numbers(numbers, step) if numbers else None)
+        if numbers:
+            self._each(lambda tracker: tracker.numbers(numbers, step))
         for name, text in texts.items():
             self._each(lambda tracker, name=name, text=text: tracker.text(name, text, step))
 
@@ -82,6 +84,7 @@ class Tracking:
         """Tell what was said and measured, and give the report. found: contents of `evaluation.json`, by the name of
         a task, or the empty name where there is one task alone.
         """
+        self.ended = True
         if not self._trackers:
             return
         said = [line["text"] for line in lines(self._run.folder / METRICS) if line["event"] == "note"]
@@ -91,9 +94,9 @@ class Tracking:
         self._each(lambda tracker: tracker.summary(measured, self._step))
         self._each(lambda tracker: tracker.file(report))
 
-    def close(self, ended: bool) -> None:
+    def close(self) -> None:
         """Close every tracker, and say what went wrong."""
-        self._each(lambda tracker: tracker.close(ended))
+        self._each(lambda tracker: tracker.close(self.ended))
         for name, count in self._failures.items():
             note(
                 f"The tracker '{name}' failed {count} of {self._calls[name]} times; what it was not told stands in "
@@ -132,12 +135,10 @@ def tracked(
     name = "-".join(folder.resolve().parts[-2:])
     tracking = Tracking(trackers, Tracked(name, folder, recipe), watch)
     tracking.begin()
-    ended = False
     try:
         yield tracking
-        ended = tracking.ended
     finally:
-        tracking.close(ended)
+        tracking.close()
 
 
 def values(line: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
