@@ -188,11 +188,11 @@ def _plain(followed: Followed, console: Console) -> None:
         view = followed.view
         if view.name != shown:
             shown = view.name
-            console.print(f"{shown}: {view.state}", markup=False, highlight=False)
+            console.print(f"{shown}: {view.state}", markup=False, highlight=False, soft_wrap=True)
         for told in filter(None, (line_of(event, view) for event in new)):
             console.print(told, markup=False, highlight=False, soft_wrap=True)
         if followed.ended:
-            console.print(f"{shown}: {view.state}", markup=False, highlight=False)
+            console.print(f"{shown}: {view.state}", markup=False, highlight=False, soft_wrap=True)
             return
         time.sleep(SECONDS)
         new = followed.look()

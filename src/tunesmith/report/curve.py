@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 FIRST = 0x2800
 """The braille sign without dots; each dot adds its bit."""
@@ -53,7 +54,7 @@ def _columns(xs: Sequence[float], ys: Sequence[float], count: int) -> dict[int, 
         low, high = found.get(column, (y, y))
         found[column] = min(low, y), max(high, y)
     known = sorted(found)
-    for left, right in zip(known, known[1:], strict=False):
+    for left, right in pairwise(known):
         start, end = sum(found[left]) / 2, sum(found[right]) / 2
         for column in range(left + 1, right):
             value = start + (end - start) * (column - left) / (right - left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,16 @@ WIDE, HEIGHT, LEAST = 100, 6, 24
 least."""
 SHOWN_NOTES = 3
 RATE, NORM = "learning_rate", "gradient_norm"
+FORMS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "epoch": ("epoch", number),
+    "loss": ("loss", number),
+    RATE: ("learning rate", number),
+    NORM: ("gradient norm", number),
+    "examples_per_second": ("examples a second", number),
+    "seconds_left": ("time left", duration),
+    "peak_memory_bytes": ("peak memory", size),
+}
+"""Of each fact its name and how it is written."""
 
 
 @dataclass
@@ -40,6 +50,10 @@ class View:
     def of(self, kind: str) -> list[Event]:
         """The events of a kind."""
         return [event for event in self.events if event.get("event") == kind]
+
+    def last(self, kind: str) -> Event | None:
+        """The last event of a kind."""
+        return next((event for event in reversed(self.events) if event.get("event") == kind), None)
 
     @property
     def total(self) -> int | None:
@@ -123,7 +137,9 @@ def line_of(event: Event, view: View) -> str | None:
     """An event as one plain line; None for those of no interest while one waits."""
     kind = event.get("event")
     if kind == "step":
-        left = f"  {duration(view.left)} left" if view.left is not None else ""
+        # Of lines of the past it would be the time that is left now.
+        seconds = view.left if event is view.last("step") else None
+        left = "" if seconds is None else f"  {duration(seconds)} left"
         return (
             f"step {event['step']}/{view.total or '?'}  loss {number(event['loss'])}  rate {number(event[RATE])}  "
             f"gradient {number(event[NORM])}  {number(event['examples_per_second'])} examples/s{left}"
@@ -156,12 +172,7 @@ def _figures(view: View) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     total = f" of {found['total_steps']:,}" if "total_steps" in found else ""
     rows = {"step": f"{found['step']:,}{total}" if "step" in found else f"none yet{total}"}
-    for name, form in {"epoch": number, "loss": number, RATE: number, NORM: number, "examples_per_second": number,
-                       "seconds_left": duration, "peak_memory_bytes": size}.items():  # fmt: skip
-        if name in found:
-            rows[{"seconds_left": "time left", "peak_memory_bytes": "peak memory"}.get(name, words(name))] = form(
-                found[name]
-            )
+    rows |= {title: form(found[name]) for name, (title, form) in FORMS.items() if name in found}
     if "validation" in found:
         rows["validation"] = ", ".join(f"{words(name)} {number(value)}" for name, value in found["validation"].items())
     if "stop" in found:
