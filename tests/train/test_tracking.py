@@ -146,6 +146,24 @@ def test_one_that_does_not_open_is_told_nothing(tmp_path: Path, monkeypatch: pyt
     assert tracker._told == [] and read_json(tmp_path / "trackers.json")["ids"] == {}
 
 
+def test_one_that_opens_after_a_resume_alone_is_told_what_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part(steps: range) -> list[int]:
+        tracker = Kept()
+        with tracked([tracker], tmp_path, {}, None) as told:
+            log = Log(tmp_path / "metrics.jsonl", told)
+            log.forget_after(steps.start)
+            for step in steps:
+                log.write("step", step=step + 1, loss=1.0)
+        return [step for step, *_ in tracker._told if isinstance(step, int)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "open", lambda self, run: 1 / 0)
+        assert part(range(0, 3)) == []
+    assert part(range(2, 5)) == [1, 2, 3, 4, 5]
+
+
 def recipe(rows: Path, **values: Any) -> Recipe:
     train = {"steps": 4, "batch_size": 4, "device": "cpu", "precision": "float32", "log_every": 1}
     return from_values(
@@ -159,6 +177,7 @@ def test_a_run_that_is_resumed_is_tracked_once_and_trains_the_same(
     monkeypatch.setattr(stats, "RESAMPLES", 4)
     rows, fake = toy.write_csv(tmp_path / "rows.csv"), fakes.wandb(monkeypatch)
     plain = runs.start(recipe(rows), tmp_path / "plain")
+    assert fake.calls == []  # nothing is told to whom the recipe does not name
     asked = iter([False, True])
     monkeypatch.setattr(Interrupt, "asked", lambda self: next(asked, False))
     one = runs.start(recipe(rows, track=["wandb"]), tmp_path / "one")

@@ -188,7 +188,7 @@ def _others(view: View) -> list[RenderableType]:
 
 def _notes(view: View) -> list[RenderableType]:
     said = list(dict.fromkeys(str(event.get("text", "")) for event in view.of("note")))
-    shown = [_told(f"note: {text}", "italic") for text in said[-SHOWN_NOTES:]]
+    shown: list[RenderableType] = [_told(f"note: {text}", "italic") for text in said[-SHOWN_NOTES:]]
     if view.unread:
         shown.append(_told(f"{view.unread} lines of the record can't be read.", "italic"))
     return shown

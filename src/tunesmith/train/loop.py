@@ -146,8 +146,8 @@ def train(  # noqa: C901 - one page on purpose
         if evaluating or saving or interrupted or training.step % settings.log_every == 0:
             rate = optimizer.param_groups[0]["lr"]
             trained = sum(parameter.numel() for parameter in _gradients(training))
-            shown = {"learning_rate": rate, "gradient_norm": norm, "trained": trained, **reached}
-            log.step(step=training.step, epoch=update.epoch, **shown)
+            where = {"learning_rate": rate, "gradient_norm": norm, "trained": trained, **reached}
+            log.step(step=training.step, epoch=update.epoch, **where)
         if training.step == min(batches.updates_an_epoch, training.total_steps) and batches.cut:
             seen = min(training.step * batches.size, len(batches.rows))
             note(f"{batches.cut:,} of {seen:,} training examples are longer than the limit and were cut.")

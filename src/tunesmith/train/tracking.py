@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,36 +50,32 @@ class Tracking:
         """Tell one line of the record, unless it was told before a resume."""
         if self._watch is not None:
             self._watch(line)
-        if not self._trackers or line["event"] in ("note", "resume"):
-            return
-        step = self._step = max(self._step, line.get("step", 0))
-        if line.get("step", step) <= self._told.get(line["event"], -1):
-            return
-        numbers, texts = values(line)
-        if numbers:
-            self._each(lambda tracker: tracker.numbers(numbers, step))
-        for name, text in texts.items():
-            self._each(lambda tracker, name=name, text=text: tracker.text(name, text, step))
+        self._step = max(self._step, line.get("step", 0))
+        if line.get("step", self._step) > self._told.get(line["event"], -1):
+            for name in self._trackers:
+                self._tell(name, line)
 
     def begin(self) -> None:
-        """Open every tracker. What the record holds already was told."""
+        """Open every tracker. What the record holds already was told, but to those that could not be opened then."""
         if not self._trackers:
             return
         path, record = self._run.folder / FILE, self._run.folder / METRICS
         known = read_json(path) if path.is_file() else {"ids": {}, "told": {}}
+        past = lines(record) if record.is_file() else []
         self._told = dict(known["told"])
-        for line in lines(record) if record.is_file() else []:
+        for line in past:
             self._step = max(self._step, line.get("step", 0))
             self._told[line["event"]] = max(self._told.get(line["event"], -1), line.get("step", -1))
-        ids = dict(known["ids"])
-
-        def opened(name: str, tracker: Tracker) -> None:
-            ids[name] = tracker.open(Tracked(self._run.name, self._run.folder, self._run.recipe, ids.get(name, "")))
-
-        for name, tracker in self._trackers.items():
-            if not self._try(name, lambda name=name, tracker=tracker: opened(name, tracker)):
+        ids: dict[str, str] = {}
+        for name in self._trackers:
+            before = known["ids"].get(name, "")
+            if found := self._try(name, "open", replace(self._run, id=before)):
+                ids[name] = found
+            else:
                 self._in_a_row[name] = ENOUGH  # it has no run to tell anything
-        write_json(path, {"ids": ids, "told": self._told})
+            for line in [] if before else past:
+                self._tell(name, line)
+        write_json(path, {"ids": known["ids"] | ids, "told": self._told})
 
     def finish(self, found: Mapping[str, Mapping[str, Any]], report: Path) -> None:
         """Tell what was said and measured, and give the report. found: contents of `evaluation.json`, by the name of
@@ -89,42 +86,49 @@ class Tracking:
             return
         said = [line["text"] for line in lines(self._run.folder / METRICS) if line["event"] == "note"]
         measured = {name: value for task, one in found.items() for name, value in figures(one, task).items()}
-        if said:
-            self._each(lambda tracker: tracker.text("notes", "\n".join(dict.fromkeys(said)), self._step))
-        self._each(lambda tracker: tracker.summary(measured, self._step))
-        self._each(lambda tracker: tracker.file(report))
+        for name in self._trackers:
+            if said:
+                self._try(name, "text", "notes", "\n".join(dict.fromkeys(said)), self._step)
+            self._try(name, "summary", measured, self._step)
+            self._try(name, "file", report)
 
     def close(self) -> None:
         """Close every tracker, and say what went wrong."""
-        self._each(lambda tracker: tracker.close(self.ended))
-        for name, count in self._failures.items():
-            note(
-                f"The tracker '{name}' failed {count} of {self._calls[name]} times; what it was not told stands in "
-                f"{self._run.folder / METRICS}."
-            )
+        for name in self._trackers:
+            self._try(name, "close", self.ended)
+            if count := self._failures[name]:
+                note(
+                    f"The tracker '{name}' failed {count} of {self._calls[name]} times; what it was not told stands in "
+                    f"{self._run.folder / METRICS}."
+                )
 
-    def _each(self, act: Callable[[Tracker], object]) -> None:
-        for name, tracker in self._trackers.items():
-            if self._in_a_row[name] < ENOUGH:
-                self._try(name, lambda tracker=tracker: act(tracker))
-            else:
-                self._calls[name] += 1
-                self._failures[name] += 1
+    def _tell(self, name: str, line: Mapping[str, Any]) -> None:
+        # Notes are told together when all are said.
+        numbers, texts = ({}, {}) if line["event"] in ("note", "resume") else values(line)
+        step = line.get("step", self._step)
+        if numbers:
+            self._try(name, "numbers", numbers, step)
+        for title, text in texts.items():
+            self._try(name, "text", title, text, step)
 
-    def _try(self, name: str, act: Callable[[], object]) -> bool:
+    def _try(self, name: str, act: str, *given: Any) -> Any:
+        """What a tracker's method gives; None where it fails, or has failed too often to be asked."""
         self._calls[name] += 1
+        if self._in_a_row[name] >= ENOUGH:
+            self._failures[name] += 1
+            return None
         try:
             # A library may draw random numbers, for a name say: the training's stay what they would be.
             with undrawn():
-                act()
+                found = getattr(self._trackers[name], act)(*given)
         except Exception as error:  # whatever another library may raise
             if not self._failures[name]:
                 warn(f"The tracker '{name}' failed, and the run goes on: {type(error).__name__}: {error}")
             self._failures[name] += 1
             self._in_a_row[name] += 1
-            return False
+            return None
         self._in_a_row[name] = 0
-        return True
+        return found
 
 
 @contextmanager
