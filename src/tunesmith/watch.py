@@ -78,7 +78,7 @@ def watch(folder: Path, console: Console, once: bool = False) -> None:
     followed.look()
     with suppress(KeyboardInterrupt):
         if once:
-            console.print(_picture(followed, console))
+            console.print(_picture(followed, console, None))
         elif console.is_terminal:
             _live(followed, console)
         else:
@@ -167,15 +167,15 @@ def _is_held(path: Path) -> bool:
         return True
 
 
-def _picture(followed: Followed, console: Console) -> Any:
+def _picture(followed: Followed, console: Console, height: int | None) -> Any:
     plain = not console.encoding.lower().startswith("utf")
-    return picture(followed.view, console.width, console.height, plain=plain)
+    return picture(followed.view, console.width, height, plain=plain)
 
 
 def _live(followed: Followed, console: Console) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_picture(followed, console), refresh=True)
+            live.update(_picture(followed, console, console.height), refresh=True)
             if followed.ended:
                 return
             time.sleep(SECONDS)

@@ -58,6 +58,7 @@ def test_the_picture_keeps_to_its_width(width: int) -> None:
 def test_a_low_terminal_shows_fewer_curves_and_colours_are_left_out_where_none_are_wanted() -> None:
     low = shown(View("mine", "running", EVENTS), 60, 24)
     assert "loss, now" in low and "gradient norm, now" not in low
+    assert ["10", "50"] in [line.split() for line in low.splitlines()]
     coloured = shown(View("mine", "running", EVENTS), 60, 24, force_terminal=True, color_system="standard")
     assert "\x1b[36m" in coloured
     plain = shown(View("mine", "running", EVENTS), 60, 24, force_terminal=True, no_color=True)

@@ -76,7 +76,7 @@ def trackio(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
 
     def init(project: str, **named: Any) -> None:
-        assert set(named) <= {"name", "group", "space_id", "config", "resume", "embed"}
+        assert set(named) <= {"name", "group", "space_id", "config", "resume", "embed", "auto_log_gpu", "auto_log_cpu"}
 
     def log(metrics: dict[str, Any], step: int | None = None) -> None: ...
     def log_artifact(artifact_or_path: str, name: str | None = None, type: str | None = None) -> None: ...

@@ -95,12 +95,14 @@ class View:
         return next((name for name in names if name != "loss"), names[0] if names else None)
 
 
-def picture(view: View, width: int, height: int, *, plain: bool = False) -> RenderableType:
-    """Figures, curves and notes. width, height: of the terminal; where it is low there are fewer curves."""
+def picture(view: View, width: int, height: int | None, *, plain: bool = False) -> RenderableType:
+    """Figures, curves and notes. width, height: of the terminal; where it is low there are fewer curves, and all of
+    them where no height is given.
+    """
     head: list[RenderableType] = [_told(f"{view.name}: {view.state}", "bold"), *_others(view), _figures(view)]
     curves = _curves(view)
     side = 2 if width >= WIDE else 1
-    room = max(1, (height - 12 - len(view.others)) // (HEIGHT + 2)) * side
+    room = len(curves) if height is None else max(1, (height - 12 - len(view.others)) // (HEIGHT + 2)) * side
     shown = [Curve(title, xs, ys, width // side - 2, plain) for title, xs, ys in curves[:room]]
     return Group(*head, Columns(shown, padding=(0, 1)) if side > 1 else Group(*shown), *_notes(view))
 
@@ -125,7 +127,7 @@ class Curve:
         yield Text(f"{' ' * (margin + 2)}{printable(self.title)}, now {number(self.ys[-1])}", style="bold")
         for end, line in zip(ends, lines, strict=True):
             yield Text.assemble((end.rjust(margin), "dim"), " ", ("|" if self.plain else "│", "dim"), (line, "cyan"))
-        first, last = number(self.xs[0]), number(self.xs[-1])
+        first, last = f"{self.xs[0]:,.0f}", f"{self.xs[-1]:,.0f}"
         yield Text(f"{' ' * (margin + 2)}{first}{last.rjust(max(0, signs - len(first)))}", style="dim")
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:

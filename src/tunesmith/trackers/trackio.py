@@ -38,7 +38,7 @@ class Trackio(Tracker):
         known = run.id or f"{self.run_name or run.name}-{secrets.token_hex(4)}"
         self._run = self.module().init(
             project=self.project, name=known, group=self.group, space_id=self.space, config=dict(run.recipe),
-            resume="allow", embed=False,
+            resume="allow", embed=False, auto_log_gpu=False, auto_log_cpu=False,
         )  # fmt: skip
         return known
 
