@@ -76,10 +76,11 @@ def test_lines_become_numbers_and_texts() -> None:
 
 def test_figures_have_their_intervals_and_baselines() -> None:
     expected = {
-        "cost/seconds": 2.0, "task/test/accuracy": 0.5, "task/test/accuracy/low": 0.25,
-        "task/test/accuracy/constant": 0.25,
+        "cost/seconds": 2.0, "task/test/accuracy": 0.5, "task/test/accuracy low": 0.25,
+        "task/test/accuracy of constant": 0.25,
     }  # fmt: skip
     assert tracking.figures(EVALUATION) == expected
+    assert not any(other.startswith(f"{name}/") for name in expected for other in expected)
     assert tracking.figures(EVALUATION, "mood") == {f"mood/{name}": value for name, value in expected.items()}
 
 

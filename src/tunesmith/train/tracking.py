@@ -166,14 +166,15 @@ def values(line: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
 
 def figures(evaluation: Mapping[str, Any], task: str = "") -> dict[str, float]:
     """Every figure of every suite, with its interval, and the cost, by name: `task/test/accuracy`, of a baseline
-    `task/test/accuracy/constant`; under the name of a task where one is given.
+    `task/test/accuracy of constant`; under the name of a task where one is given.
     """
     found: dict[str, Any] = {f"cost/{name}": value for name, value in evaluation.get("cost", {}).items()}
     for suite, result in evaluation["suites"].items():
         for one in result["figures"]:
-            subject = "" if one["subject"] == "model" else f"/{one['subject']}"
+            # No name is the folder of another: MLflow makes files of them.
+            subject = "" if one["subject"] == "model" else f" of {one['subject']}"
             name = f"{suite}/{one['split']}/{one['name']}{subject}"
-            found |= {name: one["value"], f"{name}/low": one["low"], f"{name}/high": one["high"]}
+            found |= {name: one["value"], f"{name} low": one["low"], f"{name} high": one["high"]}
     return {
         f"{task}/{name}" if task else name: float(value)
         for name, value in found.items()
