@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import tunesmith
 from tests import toy
+from tests.trackers import fakes
 from tunesmith import check, joint_run
 from tunesmith.core.errors import RecipeError, RunFolderError
 from tunesmith.evaluate import stats
@@ -172,3 +173,17 @@ def test_a_weight_of_no_task_is_refused_before_anything_is_written(values: dict[
     with pytest.raises(RecipeError, match="no task is called 'nothing'"):
         tunesmith.train({**values, "objective": objective}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_trackers_are_told_of_every_task(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = fakes.wandb(monkeypatch)
+    run = tunesmith.train(
+        {**values, "track": ["wandb"], "train": {**values["train"], "epochs": 1}}, out=tmp_path / "run"
+    )
+    told = {name for call in ("log", "update") for given in fake.of(call) for name in given[0]}
+    assert {"train/loss", "validation/score", "validation/kind accuracy", "notes"} <= told
+    assert {"task/test/score", "kind/task/test/accuracy", "size/task/test/pearson"} <= told
+    assert len(fake.of("init")) == 1 and fake.of("finish") == [({"exit_code": 0},)]
+    assert fake.of("log_artifact")[0][0] == str(run.folder / "report.html")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
     from tunesmith import run as runs
+    from tunesmith import watch as watching
     from tunesmith.data import cache
     from tunesmith.report import page, printed, terminal
     from tunesmith.serve import merge as merges
@@ -42,7 +43,7 @@ else:
     checks, examining = Lazy("tunesmith.check", lean), Lazy("tunesmith.examine", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
-    rates = Lazy("tunesmith.find_rate", lean)
+    rates, watching = Lazy("tunesmith.find_rate", lean), Lazy("tunesmith.watch")
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
     sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
@@ -89,6 +90,18 @@ def resume(run: RunFolder, as_json: AsJson = False) -> None:
     with progress.shown(messages) as show:
         done = stages.resume(run, show)
     _ended(done, as_json)
+
+
+@app.command()
+def watch(
+    run: RunFolder, as_json: AsJson = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one picture and leave.")] = False,
+) -> None:  # fmt: skip
+    """Show the curves of a run while it trains; ends with it, or with Ctrl-C."""
+    if as_json:
+        _print_json(watching.facts(run))
+    else:
+        watching.watch(run, Console(), once)
 
 
 @app.command()
@@ -187,9 +200,7 @@ def merge(
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind of part; all where not given.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="With `methods`: what each would train on this backbone.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="With `methods`: what each would train on it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the parts that a recipe may name."""

@@ -41,6 +41,7 @@ from tunesmith.train import faster, loop, precision
 from tunesmith.train.log import Log, Watcher, lines
 from tunesmith.train.several import SeveralBatches
 from tunesmith.train.speed import SpeedSettings
+from tunesmith.train.tracking import Tracking, tracked
 from tunesmith.trained import CHECKPOINTS, DATA
 
 
@@ -157,7 +158,12 @@ def _as_one(training: Training, model: nn.Module) -> Training:
 
 
 def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]) -> Run:
-    log = Log(folder / METRICS, watch)
+    with tracked(made.joint.first.trackers, folder, made.joint.values(), watch) as told:
+        return _to_the_end(folder, made, told, notes)
+
+
+def _to_the_end(folder: Path, made: Together, told: Tracking, notes: list[str]) -> Run:
+    log = Log(folder / METRICS, told)
     if not all((folder / name / MODEL).is_dir() for name in made.each) and not _train(folder, made, log):
         return Run(folder, False)
     account.judge(folder)
@@ -177,7 +183,7 @@ def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]
         found[name] = read_json(place / EVALUATION)
     write_json(folder / EVALUATION, evaluation(made.joint.title, found, account.cost(folder, made.main)))
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    page.write(folder)
+    told.finish({"": read_json(folder / EVALUATION), **found}, page.write(folder))
     return Run(folder, True)
 
 

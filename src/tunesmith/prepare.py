@@ -96,7 +96,11 @@ def usual_rate(recipe: Recipe) -> float:
 
 
 def check_fit(recipe: Recipe, splits: Splits | DataSettings) -> None:
-    """Refuse what can be seen before training: a part that waits for evaluations that never come."""
+    """Refuse what can be seen before training: a tracker whose library is not there, a part that waits for evaluations
+    that never come.
+    """
+    for tracker in recipe.trackers:
+        tracker.check()
     if splits.validation is not None:
         return
     waiting = [part.word() for part in recipe.parts if type(part).after_eval is not Part.after_eval]
@@ -134,7 +138,7 @@ def modified(
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
     read = partial(earlier.of_file, recipe, backbone)
     world = World(before, backbone.limit, read, cast, partial(faster.beside, recipe.speed), folder)
-    for part in (*recipe.parts, *recipe.suites):
+    for part in (*recipe.parts, *recipe.suites, *recipe.trackers):
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
     return accelerator, world

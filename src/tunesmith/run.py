@@ -41,6 +41,7 @@ from tunesmith.serve import card, session
 from tunesmith.serve.folder import check_data
 from tunesmith.serve.session import MODEL, RECIPE, Session
 from tunesmith.train.log import Log, Watcher
+from tunesmith.train.tracking import Tracking, tracked
 from tunesmith.trained import CHECKPOINTS, DATA, PROOF
 
 LOCK, PREDICTIONS = ".lock", "predictions"
@@ -103,7 +104,12 @@ def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Ol
 
 
 def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watcher | None, notes: list[str]) -> Run:
-    log = Log(folder / METRICS, watch)
+    with tracked(prepared.recipe.trackers, folder, prepared.recipe.values(), watch) as told:
+        return _to_the_end(folder, prepared, splits, told, notes)
+
+
+def _to_the_end(folder: Path, prepared: prepare.Prepared, splits: Splits, told: Tracking, notes: list[str]) -> Run:
+    log = Log(folder / METRICS, told)
     if not (folder / MODEL).is_dir() and not trained.train(folder, prepared, splits, log):
         return Run(folder, False)
     # Examples as the model saw them are for the report alone: training need not wait for them.
@@ -116,12 +122,13 @@ def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watc
     # A suite may train further models: nothing of this training's state is needed any more.
     prepared.training.optimizer.state.clear()
     try:
-        evaluate(folder, prepared, loaded, splits, FromRun.of(folder, prepared, splits, watch))
+        evaluate(folder, prepared, loaded, splits, FromRun.of(folder, prepared, splits, told.watch))
     except Interrupted:
         return Run(folder, False)
     # Nothing is left to resume: the model is saved and proven.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     show(folder)
+    told.finish({"": read_json(folder / EVALUATION)}, folder / page.NAME)
     return Run(folder, True)
 
 

@@ -51,13 +51,13 @@ class Lines:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A matrix of numbers: `values[row][column]`."""
+    """A matrix of numbers: `values[row][column]`; None where there is none."""
 
     kind: ClassVar[str] = "heatmap"
     title: str
     rows: Sequence[str]
     columns: Sequence[str]
-    values: Sequence[Sequence[float]]
+    values: Sequence[Sequence[float | None]]
     x: str = ""
     y: str = ""
     note: str = ""

@@ -16,17 +16,19 @@ from tunesmith.core.mapped import Mapped
 from tunesmith.core.panel import Bars, Cell, Figure, Heatmap, Lines, Panel, Result, Table
 from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import changes, switches, verdicts
+from tunesmith.evaluate import changes, gradient_flow, switches, verdicts
 from tunesmith.evaluate.changes import Change
 from tunesmith.evaluate.cka import FEW, cka, is_plenty
 from tunesmith.evaluate.unmeasured import unmeasured
 
+METRICS = "metrics.jsonl"
 SHOWN, VALUES = 20, 3
 """How many matrices are listed, with how many singular values each."""
 
 
 class Drift(part.Suite):
-    """What training moved: features by layer, weights by block, and how much each block's part of a delta does.
+    """What training moved: features by layer, weights by block, what each block's part of a delta does; and how much
+    gradient reached each place.
 
     Formula: linear CKA a layer = ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), with the estimate of HSIC that has no bias where
     there are fewer rows than twice the features; of a matrix ||W - W0|| / ||W0|| and the effective rank of W - W0,
@@ -60,6 +62,8 @@ class Drift(part.Suite):
             result.figures.extend(found.figures)
             result.panels.extend(found.panels)
             result.verdicts.extend(found.verdicts)
+        # Without a folder there is no record: a model that was trained elsewhere.
+        result.panels.extend(gradient_flow.panels(finished.folder / METRICS) if finished.folder else [])
         return result
 
     def _features(self, finished: Finished, split: str | None) -> Result:
