@@ -178,6 +178,12 @@ class Task(Part):
         """Answers to a batch [examples, …], objects where they are no numbers; and of each a line of predictions."""
         raise NotImplementedError
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """The answers that lines of a predictions file tell, in the form of `decode`'s, as far as metrics need them;
+        None where the lines do not hold them. The lines hold the rows too, for `truths`.
+        """
+        return None
+
     def scores(self, step: Step) -> Tensor | None:
         """The model's scores of classes before any softmax [batch, classes], in proportion to the outputs' `logits`;
         None where an answer is no single class of the model's.

@@ -22,12 +22,15 @@ HIGH = 1 - (1 - CONFIDENCE) / 2
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two means, its standard error, the degrees of freedom of Student's t, and the test's name."""
+    """The difference of two means, its standard error, the degrees of freedom of Student's t, the test's name,
+    and whether the means are of the same seeds.
+    """
 
     value: float
     error: float
     freedom: float
     test: str
+    paired: bool = False
 
     @property
     def span(self) -> Span:
@@ -60,7 +63,7 @@ def compared(first: Mapping[int, float], second: Mapping[int, float]) -> Differe
     value = float(np.mean(list(first.values())) - np.mean(list(second.values())))
     if set(first) == set(second):
         each = [first[seed] - second[seed] for seed in first]
-        return Difference(value, _spread(each) / math.sqrt(len(each)), len(each) - 1, "t-test, paired by seed")
+        return Difference(value, _spread(each) / math.sqrt(len(each)), len(each) - 1, "t-test, paired by seed", True)
     if min(len(first), len(second)) == 1:
         group = list(max(first, second, key=len).values())
         error = _spread(group) * math.sqrt(1 + 1 / len(group))

@@ -224,6 +224,10 @@ class Generate(Task):
             said = {place: text.strip() for place, text in said.items()}
         return sequences.answers(step.batch, sums, said)
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """What was said, losses and positions [rows, 5]."""
+        return sequences.reread(lines)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The right answers of each row (None of raw text), and what a model that is certain of them would come to
         [rows, 5].

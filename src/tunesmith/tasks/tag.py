@@ -204,6 +204,10 @@ class Tag(Task):
         ]
         return objects(map(tuple, given)), lines
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """A tuple of tags for each row."""
+        return objects(tuple(line["prediction"]) for line in lines)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """A tuple of tags for each row; tags that training never saw are told."""
         found, known = [self._tags(row) for row in rows], set(self._classes)
