@@ -74,7 +74,9 @@ def on_rows(answered: Mapping[int, Answered], metric: str, sign: int) -> list[Du
         lambda places: {str(number): one.metrics(places)[metric] for number, one in answered.items()}, SEED, rows
     )
     whole = {number: one.metrics(np.arange(rows))[metric] for number, one in answered.items()}
-    each = {number: paired.by_row(one.task.metrics, metric, one.truths, one.answers) for number, one in answered.items()}
+    each = {
+        number: paired.by_row(one.task.metrics, metric, one.truths, one.answers) for number, one in answered.items()
+    }
     found = []
     for first, second in combinations(answered, 2):
         spread = sign * (draws[str(first)] - draws[str(second)])
@@ -87,9 +89,7 @@ def on_rows(answered: Mapping[int, Answered], metric: str, sign: int) -> list[Du
     return found
 
 
-def over_runs(
-    first: tuple[int, Mapping[int, float]], second: tuple[int, Mapping[int, float]], sign: int
-) -> Duel:
+def over_runs(first: tuple[int, Mapping[int, float]], second: tuple[int, Mapping[int, float]], sign: int) -> Duel:
     """Two contenders of which one at least is a group of runs: number, and metric by seed, of each."""
     (one, values), (other, others) = first, second
     found = over_seeds.compared(values, others)

@@ -123,4 +123,3 @@ def by_row(metrics: Metrics, name: str, truths: np.ndarray, answers: np.ndarray)
         if not np.isclose(found.mean(), whole, rtol=1e-9, atol=1e-12):
             return None
     return found
-

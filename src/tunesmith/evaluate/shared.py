@@ -94,10 +94,10 @@ def shared(tasks: Sequence[Task], files: Sequence[Path], same_file: bool) -> Sha
     if any(line.get(TOKENS) != same.get(TOKENS) for one in told[1:] for line, same in zip(one, told[0], strict=True)):
         return Shared([], 0, "They read the same rows as other tokens: what is counted a token does not compare.", True)
     with silent():
-        found = [_answered(task, one) for task, one in zip(tasks, told, strict=True)]
-    if None in found:
+        read = [_answered(task, one) for task, one in zip(tasks, told, strict=True)]
+    found = [one for one in read if one is not None]
+    if len(found) < len(read):
         return Shared([], 0, f"Predictions of '{tasks[0].word()}' do not hold what its metrics need of a row.")
-    found = [one for one in found if one is not None]
     if any(not alike(found[0].truths, one.truths) for one in found[1:]):
         return Shared([], 0, "They know other answers: the right ones of the same rows are not the same to all.")
     return Shared(found, len(wanted))
