@@ -10,7 +10,7 @@ from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import check_writable
 from tunesmith.evaluate import duels
 from tunesmith.evaluate.duels import Duel
-from tunesmith.evaluate.shared import Shared, shared, task_of
+from tunesmith.evaluate.shared import SameRows, shared, task_of
 from tunesmith.report import compared_page
 from tunesmith.report.compared import Comparison
 from tunesmith.report.contenders import (
@@ -35,7 +35,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     split, found = split_of(runs), contenders(runs)
     single = [one.runs[0] for one in found if not one.grouped]
     notes = [*told_groups(found), *alike_but_for_seeds(found)]
-    rows = _shared(single, split) if len(single) > 1 else Shared([], 0)
+    rows = _shared(single, split) if len(single) > 1 else SameRows([], 0)
     notes += _on_rows(rows, single, split) if len(single) > 1 else []
     sign = 1 if runs[0].evaluation.higher_is_better else -1
     tested = [] if rows.barred else duels.adjusted(_duels(found, rows, split, runs[0].evaluation.metric, sign))
@@ -63,14 +63,14 @@ def check_new(path: Path) -> None:
         raise RunFolderError(f"{path} exists: it is not overwritten.", hint="Give another file with --out.")
 
 
-def _shared(single: Sequence[Finished], split: str) -> Shared:
+def _shared(single: Sequence[Finished], split: str) -> SameRows:
     tasks = [task_of(run.record.folder, run.values["task"]) for run in single]
     files = [run.record.folder / PREDICTIONS / f"{split}.jsonl" for run in single]
     hashes = {run.hash_of(split) for run in single}
     return shared(tasks, files, len(hashes) == 1 and None not in hashes)
 
 
-def _duels(found: Sequence[Contender], rows: Shared, split: str, metric: str, sign: int) -> list[Duel]:
+def _duels(found: Sequence[Contender], rows: SameRows, split: str, metric: str, sign: int) -> list[Duel]:
     single = [place for place, one in enumerate(found) if not one.grouped]
     tested = {}
     if rows.answered:
@@ -88,7 +88,7 @@ def _duels(found: Sequence[Contender], rows: Shared, split: str, metric: str, si
     return [tested[pair] for pair in sorted(tested)]
 
 
-def _on_rows(rows: Shared, single: Sequence[Finished], split: str) -> list[str]:
+def _on_rows(rows: SameRows, single: Sequence[Finished], split: str) -> list[str]:
     """On which rows single runs were compared."""
     if rows.barred:
         return [f"{rows.why} No pair is tested."]

@@ -39,7 +39,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SameRows:
     """What runs said to the rows that all of them answered, in one order; none where `why` says what is in the way.
     barred: whether their figures don't compare either.
     """
@@ -73,7 +73,7 @@ def lines_of(path: Path) -> list[Row]:
     return found
 
 
-def shared(tasks: Sequence[Task], files: Sequence[Path], same_file: bool) -> Shared:
+def shared(tasks: Sequence[Task], files: Sequence[Path], same_file: bool) -> SameRows:
     """The rows that all runs answered, by each run's task and predictions file.
 
     same_file: whether all splits come from one file, by its hash: rows are then known by their line; else by what they
@@ -82,25 +82,27 @@ def shared(tasks: Sequence[Task], files: Sequence[Path], same_file: bool) -> Sha
     try:
         lines = [lines_of(path) for path in files]
     except RunFolderError as error:
-        return Shared([], 0, error.message)
+        return SameRows([], 0, error.message)
     named = same_file and all(LINE in line for one in lines for line in one)
     keys = [_keys(one, None if named else task) for task, one in zip(tasks, lines, strict=True)]
     common = set(keys[0]).intersection(*keys[1:])
     if any(len(common) < ENOUGH * len(one) for one in keys) or not common:
         counts = f"{len(common):,} of {min(map(len, keys)):,}"
-        return Shared([], 0, f"Their splits differ: only {counts} rows were answered by all.")
+        return SameRows([], 0, f"Their splits differ: only {counts} rows were answered by all.")
     wanted = [key for key in keys[0] if key in common]
     told = [[one[place_of[key]] for key in wanted] for place_of, one in zip(keys, lines, strict=True)]
     if any(line.get(TOKENS) != same.get(TOKENS) for one in told[1:] for line, same in zip(one, told[0], strict=True)):
-        return Shared([], 0, "They read the same rows as other tokens: what is counted a token does not compare.", True)
+        return SameRows(
+            [], 0, "They read the same rows as other tokens: what is counted a token does not compare.", True
+        )
     with silent():
         read = [_answered(task, one) for task, one in zip(tasks, told, strict=True)]
     found = [one for one in read if one is not None]
     if len(found) < len(read):
-        return Shared([], 0, f"Predictions of '{tasks[0].word()}' do not hold what its metrics need of a row.")
+        return SameRows([], 0, f"Predictions of '{tasks[0].word()}' do not hold what its metrics need of a row.")
     if any(not alike(found[0].truths, one.truths) for one in found[1:]):
-        return Shared([], 0, "They know other answers: the right ones of the same rows are not the same to all.")
-    return Shared(found, len(wanted))
+        return SameRows([], 0, "They know other answers: the right ones of the same rows are not the same to all.")
+    return SameRows(found, len(wanted))
 
 
 def alike(first: np.ndarray, second: np.ndarray) -> bool:
