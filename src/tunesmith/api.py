@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith import examine, stages
+from tunesmith import comparison, examine, inventory, stages
 from tunesmith.core.errors import RecipeError, nearest, raise_faults
 from tunesmith.elsewhere import Wanted
+from tunesmith.report import compared
 from tunesmith.run import Run
 from tunesmith.serve import merge as merges
 from tunesmith.serve import soup as soups
@@ -16,7 +17,7 @@ from tunesmith.serve.merge import Mix
 from tunesmith.serve.session import Session, load
 from tunesmith.stages import resume
 
-__all__ = ["Mix", "Run", "Session", "evaluate", "load", "merge", "resume", "train"]
+__all__ = ["Mix", "Run", "Session", "compare", "evaluate", "load", "merge", "resume", "runs", "train"]
 
 
 def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, **overrides: Any) -> Run:
@@ -27,6 +28,30 @@ def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = No
     line does.
     """
     return stages.start(stages.read(source, values=overrides), out)
+
+
+def compare(folders: Sequence[str | Path], *, out: str | Path | None = None) -> dict[str, Any]:
+    """Compare finished runs of one task: which is better and by how much, what differs, what quality costs.
+
+    out: a new file for the page. Raises RunFolderError with all that is in the way of comparing them.
+    """
+    if out is not None:
+        comparison.check_new(Path(out))
+    found = comparison.compare([Path(folder) for folder in folders])
+    if out is not None:
+        comparison.write(Path(out), found)
+    return compared.as_json(found)
+
+
+def runs(
+    folder: str | Path = "runs", *, where: Mapping[str, Any] | None = None, sort: str | None = None
+) -> list[dict[str, Any]]:
+    """Every run below a folder as a plain mapping, by time.
+
+    where: columns, or keys of the recipe in dotted form, with their values: `{"method": "lora"}`. sort: such a key,
+    with a minus in front for the largest first: `"-value"`.
+    """
+    return inventory.runs(Path(folder), where, sort)
 
 
 def merge(

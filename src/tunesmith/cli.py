@@ -10,18 +10,20 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from tunesmith import exits, options
+from tunesmith import cli_runs, exits, options
 from tunesmith.core import arguments as words
 from tunesmith.core import registry, structure
 from tunesmith.core.errors import RecipeError, nearest
 from tunesmith.core.lazy import Lazy
 from tunesmith.core.lean import lean
 from tunesmith.core.notes import LOGGER
+from tunesmith.output import print_json as _print_json
+from tunesmith.output import result as _result
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
@@ -166,12 +168,8 @@ def evaluate(
         printed.show(printed.figures(measured))
 
 
-@app.command()
-def report(run: RunFolder, as_json: AsJson = False) -> None:
-    """Write a run's report.html anew."""
-    sessions.read_recipe(run)
-    written = page.write(run)
-    _result({"report": str(written)}, f"report: {written}", as_json)
+app.command()(cli_runs.report)
+app.command()(cli_runs.runs)
 
 
 @app.command()
@@ -274,17 +272,6 @@ def _ended(run: runs.Run, as_json: bool) -> None:
     else:
         shown = [*printed.panels(sequence.tables(known["stages"])), f"{sequence.verdict(known['stages'])}\n"]
         printed.show([*shown, terminal.summary(run.folder, run.sequence)])
-
-
-def _result(values: dict[str, Any], told: str, as_json: bool) -> None:
-    if as_json:
-        _print_json(values)
-    else:
-        print(told)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def run_from_shell() -> None:

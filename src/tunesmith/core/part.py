@@ -143,9 +143,7 @@ class Task(Part):
         return {}
 
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
-        """The training split as it is trained on, where a row is not one example: cut into blocks, packed. What it
-        drops or cuts it says; a split with nothing to learn raises DataError. Its rows go to `encode`.
-        """
+        """The training split as it is trained on; what it drops or cuts it says. Nothing to learn: DataError."""
         return rows
 
     def encode(self, rows: Sequence[Row], tokenizer: Reader, limit: int) -> list[dict[str, Any]]:
@@ -184,10 +182,12 @@ class Task(Part):
         """Answers to a batch [examples, …], objects where they are no numbers; and of each a line of predictions."""
         raise NotImplementedError
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """The answers that lines of a predictions file tell, as far as metrics need them; None: they do not."""
+        return None
+
     def scores(self, step: Step) -> Tensor | None:
-        """The model's scores of classes before any softmax [batch, classes], in proportion to the outputs' `logits`;
-        None where an answer is no single class of the model's.
-        """
+        """Scores of classes before any softmax [batch, classes]; None where an answer is no single class."""
         return None
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:

@@ -69,8 +69,12 @@ def render(run_folder: Path) -> str:
 
 def write_panels(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Write a page of panels alone, such as what `check` saw."""
+    write_shown(path, title, tag("main", tag("h1", title, dir="auto"), grid(panel(one) for one in panels)))
+
+
+def write_shown(path: Path, title: str, shown: Markup) -> None:
+    """Write a page of what is shown, with its own title, style and script."""
     scripts = [offline.get_plotlyjs(), _asset("page.js")]
-    shown = tag("main", tag("h1", title, dir="auto"), grid(panel(one) for one in panels))
     body = tag("body", shown, *(raw("script", text) for text in scripts))
     page = tag("html", _head(title, scripts), body, lang="en")
     write_text(path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "replace").decode("utf-8"))

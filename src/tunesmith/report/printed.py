@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,15 @@ from tunesmith.core.panel import Bars, Cell, Heatmap, Lines, Marked, Panel, Tabl
 from tunesmith.report.wording import number, printable
 
 SHOWN_ROWS = 40
+ENDLESS = 2000
 SHOWN_POINTS, WIDTH = 24, 30
 """How many points of a line are shown, and of how many signs the longest bar is."""
 
 
-def show(parts: Sequence[RenderableType]) -> None:
-    """Print to standard output."""
-    Console(soft_wrap=False).print(Group(*parts))
+def show(parts: Sequence[RenderableType], *, whole: bool = False) -> None:
+    """Print to standard output; lines are kept whole where that is no terminal and they are to be."""
+    width = ENDLESS if whole and not sys.stdout.isatty() else None
+    Console(soft_wrap=False, width=width).print(Group(*parts))
 
 
 def panels(found: Sequence[Panel]) -> list[RenderableType]:
@@ -107,6 +110,16 @@ def _line(panel: Lines) -> Table:
         share = (ys[place] - low) / (high - low) if high > low else 0.0
         rows.append([xs[place], ys[place], "█" * round(1 + share * (WIDTH - 1))])
     return Table(panel.title, [panel.x, name, ""], rows, panel.note)
+
+
+def lines(table: Table) -> RenderableType:
+    """A table with all of its rows and without rules, a line a row where there is room."""
+    grid = Grid(box=None, title=Text(printable(table.title)), title_justify="left", title_style="bold", pad_edge=False)
+    for column in table.columns:
+        grid.add_column(Text(printable(column)), overflow="fold")
+    for row in table.rows:
+        grid.add_row(*[Text(_cell(cell)) for cell in row])
+    return grid
 
 
 def _grid(table: Table) -> RenderableType:

@@ -197,6 +197,10 @@ class AnswerSpan(Task):
         given = [line["prediction"] for line in lines]
         return answers_of(_answer(*one) for one in zip(given, found, strict=True)), lines
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """The texts given [rows, 3]; how much better no answer scored is not told."""
+        return answers_of((line["prediction"], (line["prediction"],), np.nan) for line in lines)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The first right text, all of them, and whether there is none: [rows, 3]. What doesn't stand in its context
         raises DataError.

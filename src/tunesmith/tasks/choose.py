@@ -164,6 +164,10 @@ class Choose(Task):
         ]
         return shares.argmax(axis=-1), lines
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """Numbers of the choices given [rows]; of equal texts the first."""
+        return self.truths({"label": str(line["prediction"]).strip(), "choices": line["choices"]} for line in lines)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """Numbers of the right choices [rows]; a label that names none raises DataError."""
         places = []

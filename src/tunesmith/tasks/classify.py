@@ -153,6 +153,10 @@ class Classify(Task):
         answers = scores >= self.threshold if self.several else scores.argmax(axis=-1)
         return answers, [self._shown(answer, score) for answer, score in zip(answers, scores, strict=True)]
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """Numbers of classes [rows], or truth values [rows, classes]."""
+        return self.truths({"label": line["prediction"]} for line in lines)
+
     def scores(self, step: Step) -> Tensor | None:
         """The logits [batch, classes]; with several classes none, as each is a question of its own."""
         return None if self.several else self._logits(step)

@@ -182,6 +182,10 @@ class ClassifyImage(Task):
         ]
         return answers, lines
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """Numbers of classes [rows]."""
+        return self.truths({"label": line["prediction"]} for line in lines)
+
     def scores(self, step: Step) -> Tensor:
         """The logits [batch, classes]."""
         logits: Tensor = step.outputs.logits

@@ -199,11 +199,13 @@ class Embed(Task):
         for kind in (0, 1):
             both[owners[kinds == kind], kind] = np.column_stack([shown, keys])[kinds == kind]
         cosines = embed_vectors.cosines(both[:, 0, :-1], both[:, 1, :-1])
-        lines = [
-            {"prediction": embed_vectors.shown(cosine, vector)}
-            for cosine, vector in zip(cosines, both[:, 0, :-1], strict=True)
-        ]
+        told = map(embed_vectors.shown, cosines, both[:, 0, :-1])
+        lines = [{"prediction": one} for one in told]
         return (both if self.couples else cosines), lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """Cosines [rows]; None with the goal `in_batch`, where lines tell no vectors of second texts."""
+        return None if self.couples else np.array([line["prediction"] for line in lines], dtype=np.float64)
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The scores [rows]; with the goal `in_batch` a direction of its own for each second text, twice, and its key
@@ -221,9 +223,7 @@ class Embed(Task):
         return np.array(found, dtype=np.float64)
 
     def metrics(self, truths: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-        """Spearman's and Pearson's correlation of cosines and scores; or the mean reciprocal rank of the second text
-        among all of the split, and how often it is first, or among the first ten.
-        """
+        """Spearman's and Pearson's correlation of cosines and scores; or how far ahead the right second texts are."""
         if self.couples:
             return embed_ranking.metrics(self._ranked.of(truths, answers))
         return {"spearman": agreement.spearman(truths, answers), "pearson": agreement.pearson(truths, answers)}

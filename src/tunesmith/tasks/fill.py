@@ -164,8 +164,19 @@ class Fill(Task):
                 lines.append(_filled(batch.inputs["input_ids"][own][seen], gaps[own][seen], said, tokenizer))
             else:
                 value = blocks.exponential(nats, count)
-                lines.append({"prediction": round(value, 4) if math.isfinite(value) else None})
+                counted = {"tokens": int(count)} if count else {}
+                lines.append({"prediction": round(value, 4) if math.isfinite(value) else None, **counted})
         return sums, lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """Losses and hidden tokens [rows, 4]; words and right tokens, which lines do not tell, are NaN. None where a
+        line tells no loss.
+        """
+        if any("tokens" not in line and line["prediction"] is not None for line in lines):
+            return None
+        counts = [float(line.get("tokens", 0)) for line in lines]
+        values = [line["prediction"] or (math.nan if count else 1.0) for line, count in zip(lines, counts, strict=True)]
+        return np.array([[n * math.log(v), n, math.nan, math.nan] for n, v in zip(counts, values, strict=True)])
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """What a model that knows every word would come to: no loss, and every token right [rows, 4]."""

@@ -112,9 +112,7 @@ class Generate(Task):
         return formats.columns(self.format, self.roles)
 
     def meet(self, model: nn.Module) -> None:
-        """Whether the backbone is an encoder-decoder, what it starts and ends to write with; what it can't do is
-        refused.
-        """
+        """Whether the backbone is an encoder-decoder, how it starts and ends to write; what it can't do is refused."""
         config: Any = model.config
         known: Any = model.generation_config
         self._start, ends = None, known.eos_token_id
@@ -228,6 +226,10 @@ class Generate(Task):
         if self.format != "text":  # what goes on with a text may well begin with a space
             said = {place: text.strip() for place, text in said.items()}
         return sequences.answers(step.batch, sums, said)
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """What was said, losses and positions [rows, 5]."""
+        return sequences.reread(lines)
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The right answers of each row (None of raw text), and what a model that is certain of them would come to

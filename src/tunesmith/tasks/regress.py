@@ -138,6 +138,10 @@ class Regress(Task):
         answers = self._outputs(step).double().cpu().numpy() * self._scale + self._mean
         return answers, [{"prediction": round(float(answer), 6)} for answer in answers]
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """The numbers [rows]."""
+        return np.array([line["prediction"] for line in lines], dtype=np.float64)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The scores."""
         return np.array([row["score"] for row in rows], dtype=np.float64)

@@ -32,12 +32,6 @@ from tunesmith.tasks.tag_words import Written
 WORD_NAMES = ("tokens", "words")
 TAG_NAMES = ("tags", "ner_tags", "labels", "ner", "pos_tags", "pos", "entities")
 NAMED = 20
-METRICS = {
-    "f1": "The harmonic mean of precision and recall of spans, over all types together, as seqeval counts them.",
-    "precision": "The share of the spans given that are right: same words, same type.",
-    "recall": "The share of the right spans that were given.",
-    "accuracy": "The share of words with the right tag.",
-}
 
 
 class Tag(Task):
@@ -55,7 +49,7 @@ class Tag(Task):
     """
 
     metric: ClassVar[str] = "f1"
-    defines: ClassVar[Mapping[str, str]] = METRICS
+    defines: ClassVar[Mapping[str, str]] = tag_spans.METRICS
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
 
     words: str | None = None
@@ -218,6 +212,10 @@ class Tag(Task):
         ]
         return objects(map(tuple, given)), lines
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """A tuple of tags for each row."""
+        return objects(tuple(line["prediction"]) for line in lines)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """A tuple of tags for each row; tags that training never saw are told."""
         found, known = [self._tags(row) for row in rows], set(self._classes)
@@ -238,7 +236,7 @@ class Tag(Task):
         assert self._tally is not None
         right, given, true, words_right, words = self._tally.counts(truths.tolist(), answers.tolist()).tolist()
         precision, recall, f1 = tag_spans.scores(right, given, true)
-        return dict(zip(METRICS, (f1, precision, recall, words_right / words), strict=True))
+        return dict(zip(tag_spans.METRICS, (f1, precision, recall, words_right / words), strict=True))
 
     def constant(self) -> tuple[str, Any]:
         """The most frequent tag of the training split, on every word."""
