@@ -13,6 +13,7 @@ from datasets import Dataset
 from tests.evaluate import suites
 from tunesmith.core.finished import Finished, Predictions
 from tunesmith.core.panel import Result, Table
+from tunesmith.core.rows import each
 from tunesmith.evaluate.task import SHOWN_MISTAKES, Task
 from tunesmith.tasks.classify import Classify
 from tunesmith.tasks.regress import Regress
@@ -143,9 +144,9 @@ def trained(labels: list[str], seen: float, unseen: float) -> Result:
     task: Any = Classify()
     task.learn({"label": label} for label in labels)
     rows = Dataset.from_list([{"text": f"text {n}", "label": label} for n, label in enumerate(labels)])
-    truths = task.truths(rows)
 
-    def answers(share: float) -> Predictions:
+    def answers(share: float, asked: Any = rows) -> Predictions:
+        truths = task.truths(each(asked))
         wrong = np.arange(len(truths)) >= share * len(truths)
         return Predictions(np.where(wrong, 1 - truths, truths), np.ones(len(truths)), 0.5)
 
@@ -160,7 +161,7 @@ def trained(labels: list[str], seen: float, unseen: float) -> Result:
             **{
                 **suites.UNASKED,
                 "train": lambda: rows,
-                "now": SimpleNamespace(predict=lambda rows: answers(seen)),
+                "now": SimpleNamespace(predict=lambda asked: answers(seen, asked)),
             },
         )
     )
