@@ -45,18 +45,18 @@ class Task(part.Suite):
     """Most training rows that are answered too, no more than are held out; 0 leaves that out."""
 
     def measure(self, finished: Finished) -> Result:
-        """Figures of every held-out split; panels and verdicts of the one that judges."""
+        """Figures of some training rows and of every held-out split; panels and verdicts of the one that judges."""
         result = Result()
+        shown = finished.held_out()
+        seen = self._seen(finished, len(finished.splits[shown])) if shown else {}
+        result.figures.extend(_figures(seen, "train"))
         found: dict[str, Measured] = {}
         for split in ("validation", "test"):
             if split in finished.splits:
                 found = self._subjects(finished, split)
                 result.figures.extend(_figures(found, split))
-        shown = finished.held_out()
         if shown:
             result.panels.extend(self._panels(finished, shown))
-            seen = self._seen(finished, len(finished.splits[shown]))
-            result.figures.extend(_figures(seen, "train"))
             result.verdicts.extend(_verdicts(finished, shown, found, seen))
         return result
 

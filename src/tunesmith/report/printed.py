@@ -10,7 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tunesmith.core.panel import Bars, Cell, Heatmap, Lines, Marked, Panel, Table
+from tunesmith.core.panel import Bars, Cell, Heatmap, Lines, Marked, Panel, Table, Verdict
+from tunesmith.report.terminal import verdicts
 from tunesmith.report.wording import number, printable
 
 SHOWN_ROWS = 40
@@ -59,7 +60,7 @@ def facts(found: Mapping[str, Any]) -> RenderableType:
 
 
 def figures(measured: Mapping[str, Any]) -> list[RenderableType]:
-    """Every suite's figures: one row a split and subject, one column a metric."""
+    """Every suite's figures, one row a split and subject, one column a metric; and what they come to."""
     parts: list[RenderableType] = [Text(printable(measured["title"]), style="bold")]
     for suite, result in measured["suites"].items():
         names = list(dict.fromkeys(figure["name"] for figure in result["figures"]))
@@ -70,6 +71,7 @@ def figures(measured: Mapping[str, Any]) -> list[RenderableType]:
             row[figure["name"]] = f"{number(figure['value'])}{span}"
         cells = [[*key, *[row.get(name, "") for name in names]] for key, row in rows.items()]
         parts.append(_grid(Table(f"suite {suite}", ["split", "subject", *names], cells)))
+        parts.append(verdicts([Verdict(**one) for one in result.get("verdicts", [])]))
     return parts
 
 

@@ -97,8 +97,8 @@ def repeat(record: Record) -> Markup:
     if record.recipe is None:
         return absent("recipe.yaml")
     environment = record.environment or {}
-    wanted: tuple[str, ...] = ("tunesmith", "seed", "device", "precision")
-    known = {name: _text(environment[name]) for name in wanted if name in environment}
+    names = ("tunesmith", "seed", "device", "precision")
+    known: dict[str, object] = {name: _text(environment[name]) for name in names if name in environment}
     folder = record.folder.resolve()
     command = f"tunesmith train {shlex.quote(str(folder / 'recipe.yaml'))} --out {shlex.quote(f'{folder}-again')}"
     told = (
