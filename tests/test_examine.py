@@ -49,7 +49,7 @@ def test_further_suites_become_part_of_a_run(full_run: Path, tmp_path: Path) -> 
     assert found["suites"]["task"] == before["suites"]["task"] and found["suites"]["calibration"]["figures"]
     card = (run / "model" / "README.md").read_text()
     assert "Suite `calibration`" in card and "Suite `calibration`" not in (full_run / "model" / "README.md").read_text()
-    assert "calibration" in (run / "report.html").read_text()
+    assert "Calibration" in (run / "report.html").read_text()
 
 
 def test_what_does_not_go_together_is_refused(full_run: Path, tmp_path: Path) -> None:
