@@ -80,20 +80,20 @@ def test_names_of_classes_and_files_are_no_markup(full_run: Path, tmp_path: Path
     run = shutil.copytree(full_run, tmp_path / "run")
     write_json(run / "task.json", {**read_json(run / "task.json"), "classes": HOSTILE[:-1], "shares": [0.2] * 5})
     environment = read_json(run / "environment.json")
-    environment["data"]["test"]["path"] = "/home/me/x|y\n---\n<b>`.csv"
+    environment["data"]["test"]["path"] = "/srv/me/x|y\n---\n<b>`.csv"
     write_json(run / "environment.json", environment)
     evaluation = read_json(run / "evaluation.json")
     evaluation["suites"]["task"]["figures"] += [
         {**evaluation["suites"]["task"]["figures"][0], "name": name, "split": name, "value": 0.5}
         for name in HOSTILE[:-1]
     ]
-    evaluation["suites"]["ood"] = {"figures": [], "panels": [], "failed": "the file /home/me/secret/x.csv is <gone>"}
+    evaluation["suites"]["ood"] = {"figures": [], "panels": [], "failed": "the file /srv/me/secret/x.csv is <gone>"}
     write_json(run / "evaluation.json", evaluation)
     text = card.write(run).read_text(encoding="utf-8")
     assert "license" not in head_of(text)
     body = text.split("\n---\n", 1)[1]
     assert "<script>" not in body and "<b>" not in body and "a\\|b" in body and "\\`c\\`" in body
-    assert "/home" not in text and "x.csv is &lt;gone&gt;" in body
+    assert "/srv" not in text and "x.csv is &lt;gone&gt;" in body
     assert not [line for line in body.splitlines() if line.startswith(("---", "license"))]
     for line in body.splitlines():
         if line.startswith("| ") and line.count(" | ") > 3 and "interval" not in line and "---" not in line:
