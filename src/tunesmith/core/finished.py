@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.core.column import Row
-from tunesmith.core.errors import ModelError
+from tunesmith.core.errors import UserError
 from tunesmith.core.rows import Rows
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tunesmith.core.part import Reader, Task
 
 
-class NoBefore(ModelError):
+class NoBefore(UserError):
     """What the model was before its training is not known, and is asked for."""
 
 
