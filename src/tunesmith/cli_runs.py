@@ -43,7 +43,7 @@ def report(
     if as_json:
         print_json({"report": str(written), **compared.as_json(found)})
     else:
-        printed.show([*printed.panels(compared.summary(found)), *compared.told(found)])
+        printed.show([*map(printed.lines, compared.summary(found)), *compared.told(found)])
         print(f"\nreport: {written}")
 
 

@@ -46,4 +46,5 @@ def test_the_lead() -> None:
     )
     assert lead(0, mains, [DUEL, other], NAMES).endswith("each of the others, beyond what chance explains.")
     assert lead(0, mains, [DUEL, replace(other, adjusted=0.3)], NAMES).endswith("It can't be told from C.")
+    assert lead(0, [mains[0], mains[0]], [DUEL], NAMES[:2]).startswith("All have the same accuracy on test: 0.800")
     assert lead(0, mains, [], NAMES).endswith("was not tested.")

@@ -61,6 +61,8 @@ def lead(best: int, mains: Sequence[Figure], duels: Sequence[Duel], names: Seque
     """The best of all, and which of the others can't be told from it."""
     main = mains[best]
     bounds = f" ({interval(main)})" if interval(main) else ""
+    if len({number(figure.value) for figure in mains}) == 1:
+        return f"All have the same {words(main.name)} on {main.split}: {number(main.value)}{bounds}."
     found = f"{names[best]} has the best {words(main.name)} on {main.split}: {number(main.value)}{bounds}."
     own = [duel for duel in duels if best in (duel.first, duel.second)]
     if not own:
