@@ -117,6 +117,7 @@ class Finished:
     headed: Callable[[tuple[str, ...]], nn.Module] | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     again: Again | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def held_out(self) -> str | None:
         """The split that judges: test, or validation where there is no test split, or None."""

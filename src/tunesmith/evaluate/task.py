@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
 
 from tunesmith.core import part
 from tunesmith.core.column import Row
+from tunesmith.core.errors import DataError
 from tunesmith.core.finished import Finished
 from tunesmith.core.panel import Cell, Figure, Panel, Result, Table
-from tunesmith.core.rows import each
+from tunesmith.core.rows import Rows, each
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import stats
+from tunesmith.evaluate import learning_curve, other_rows, slices, stats
+from tunesmith.evaluate.shift import Answered
+from tunesmith.evaluate.slices import Cut
 from tunesmith.evaluate.subjects import answers_of
+from tunesmith.evaluate.unmeasured import unmeasured
 
 SHOWN_MISTAKES = 30
 UNSHOWN = ("scores", "candidates")
@@ -23,9 +31,22 @@ class Task(part.Suite):
     Baselines: the best constant answer, where there is one (for classes: the most frequent one of the training split),
     and the same model before training, whose head is random where the backbone brings none. Then, for the test split,
     where the answers are right and wrong, and the worst mistakes.
+    Asked for: the main metric of slices of that split, and which are worse than the rest beyond chance; and of models
+    trained on shares of the rows.
     Shapes: figures and panels. Paper: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979, for the
     intervals.
     """
+
+    slices: list[str] = Field(default_factory=list)
+    """Columns of the held-out file: the main metric for each of their values, beside that of the other rows."""
+    by_class: bool = False
+    """Whether it is told for the rows of each true class."""
+    by_length: bool = False
+    """Whether it is told for each quarter of the rows, the shortest texts first."""
+    by_confidence: bool = False
+    """Whether it is told for each quarter of the rows, the least sure answers first."""
+    learning_curve: list[Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=list)
+    """Shares of the training rows on each of which the recipe is trained again; 1 is the run itself."""
 
     def measure(self, finished: Finished) -> Result:
         """Figures of every held-out split; panels of the last of them (the test split, where there is one)."""
@@ -36,7 +57,42 @@ class Task(part.Suite):
         shown = next((split for split in ("test", "validation") if split in finished.splits), None)
         if shown:
             result.panels.extend(self._panels(finished, shown))
+            self._slices(finished, shown, result)
+        if shown and self.learning_curve:
+            figures, panels = learning_curve.measured(finished, shown, self.learning_curve)
+            result.figures.extend(figures)
+            result.panels.extend(panels)
         return result
+
+    def _slices(self, finished: Finished, split: str, result: Result) -> None:
+        rows = finished.splits[split]
+        own = Answered(split, finished.task.truths(each(rows)), finished.predict(split).answers)
+        for by, make in self._cuts(finished, split).items():
+            try:
+                cut = make()
+            except DataError as error:
+                result.panels.append(unmeasured(f"Slices by {by}", error.message.rstrip(".")))
+                continue
+            if len(cut.names) < 2:
+                result.panels.append(unmeasured(f"Slices by {by}", f"the {split} split has no two of them"))
+                continue
+            figures, table = slices.measured(finished.task, own, cut, finished.seed)
+            result.figures.extend(figures)
+            result.panels.append(table)
+
+    def _cuts(self, finished: Finished, split: str) -> dict[str, Callable[[], Cut]]:
+        """How the split is cut, by what."""
+        rows, task = finished.splits[split], finished.task
+        found: dict[str, Callable[[], Cut]] = {}
+        for column in self.slices:
+            found[column] = partial(_by_column, finished, split, column)
+        if self.by_class:
+            found["class"] = partial(_by_class, task, rows)
+        if self.by_length:
+            found["length"] = partial(_by_length, task, rows)
+        if self.by_confidence:
+            found["confidence"] = lambda: slices.by_quarters("confidence", finished.predict(split).confidences, "")
+        return found
 
     def _figures(self, finished: Finished, split: str) -> list[Figure]:
         task, rows = finished.task, finished.splits[split]
@@ -57,6 +113,26 @@ class Task(part.Suite):
         if len(worst):
             panels.append(_mistakes(finished.lines(split, worst.tolist()), split))
         return panels
+
+
+def _by_column(finished: Finished, split: str, column: str) -> Cut:
+    if split not in finished.files:
+        raise DataError("the split's file is not at hand")
+    return slices.by_column(finished.files[split], column, finished.splits[split])
+
+
+def _by_class(task: part.Task, rows: Rows) -> Cut:
+    roles = [one.role for one in task.columns() if one.target and one.classes and one.storage == "text"]
+    if not roles:
+        raise DataError(f"the task '{task.word()}', as it is set, has no one class a row")
+    return slices.by_values("class", [str(row[roles[0]]) for row in each(rows)])
+
+
+def _by_length(task: part.Task, rows: Rows) -> Cut:
+    found = other_rows.lengths(task, rows)
+    if found is None:
+        raise DataError("the rows hold no text")
+    return slices.by_quarters("length", found, " characters")
 
 
 def _mistakes(lines: Sequence[Row], split: str) -> Table:
