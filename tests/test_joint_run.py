@@ -59,6 +59,22 @@ def test_every_task_is_a_finished_run_of_its_own(values: dict[str, Any], tmp_pat
     assert all(torch.equal(weight, theirs[name]) for name, weight in kind.bert.state_dict().items())
 
 
+def test_a_task_of_several_files_tells_what_was_seen_of_each(values: dict[str, Any], tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("text,label\n" + "".join(f"other {n} text,{toy.CLASSES[n % 3]}\n" for n in range(12)))
+    values["tasks"]["kind"]["data"]["mix"] = [{"file": str(other), "weight": 1.0}]
+    run = tunesmith.train(values, out=tmp_path / "run")
+    seen = {
+        name: [line["seen"] for line in lines(run.folder / name / "metrics.jsonl") if line["event"] == "files"]
+        for name in ("kind", "size")
+    }
+    turns = [line for line in lines(run.folder / "metrics.jsonl") if line["event"] == "files"]
+    assert seen["size"] == [] and seen["kind"] == [turns[0]["seen"]] and len(turns) == 1
+    panels = json.loads((run.folder / "kind" / "data.json").read_text())["panels"]
+    (table,) = [one for one in panels if one["title"] == "Files of the training"]
+    assert [row[3] for row in table["rows"]] == seen["kind"][0] and "Counted" in table["note"]
+
+
 def test_figures_of_all_tasks_stand_together(values: dict[str, Any], tmp_path: Path) -> None:
     run = tunesmith.train(values, out=tmp_path / "run")
     own = {name: json.loads((run.folder / name / "evaluation.json").read_text()) for name in ("kind", "size")}

@@ -170,9 +170,9 @@ def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]
     found: dict[str, Any] = {}
     for name, one in made.each.items():
         place, splits = folder / name, made.splits[name]
-        shown = Result([], [*splits.panels, *examples.sample(one).panels()])
-        write_json(place / DATA, shown.as_json())
         write_text(place / METRICS, _record(folder, name))
+        panels = [*splits.panels, *account.mixed(place, one), *examples.sample(one).panels()]
+        write_json(place / DATA, Result([], panels).as_json())
         with models.alone(one.backbone.model):
             own = replace(one, training=_as_one(made.main.training, one.backbone.model))
             loaded = trained.save(place, own)
@@ -192,6 +192,9 @@ def _train(folder: Path, made: Together, log: Log) -> bool:
         outside = loop.Outside(folder / CHECKPOINTS, log, lambda: _validate(predictors, made.splits), interrupt.asked)
         ended = replace(main, recipe=replace(main.recipe, speed=_speed(main))).train(outside)
     log.write("memory", step=main.training.step, peak_bytes=peak_memory())
+    for name, one in made.each.items():
+        if ended and one.batches.mix is not None:
+            log.write("files", step=main.training.step, task=name, seen=list(one.batches.seen))
     for name, predictor in predictors.items():
         precision.uncast(predictor.model)
         rows, task = made.splits[name].validation, predictor.task
@@ -238,6 +241,8 @@ def _record(folder: Path, name: str) -> str:
     """The record of the training as that of one task: of evaluations its own metrics."""
     kept = []
     for line in lines(folder / METRICS):
+        if line.get("task", name) != name:
+            continue
         if line["event"] == "evaluation":
             own = {key.removeprefix(f"{name} "): value for key, value in line["metrics"].items()
                    if key.startswith(f"{name} ")}  # fmt: skip

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -145,7 +146,7 @@ def suites(
         again=at_hand.again,
         files={name: Path(source["path"]) for name, source in at_hand.sources.items() if name in splits},
     )
-    return {suite.word(): _measured(suite, finished).as_json() for suite in recipe.suites}
+    return {suite.word(): _explained(suite, recipe.task, _measured(suite, finished)) for suite in recipe.suites}
 
 
 def under(recipe: Recipe, classes: tuple[str, ...]) -> PreTrainedModel:
@@ -164,6 +165,21 @@ def _measured(suite: Suite, finished: Finished) -> Result:
         reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         warn(f"The suite '{suite.word()}' failed: {reason}")
         return Result(failed=reason)
+
+
+def _explained(suite: Suite, task: Task, result: Result) -> dict[str, Any]:
+    """A result as JSON values, with the suite's question and with what its figures are: by the suite, or by the task,
+    whose metrics it gives.
+    """
+    defines = {figure.name: definition(figure.name, suite.defines, task.defines) for figure in result.figures}
+    known = {name: text for name, text in defines.items() if text}
+    return replace(result, asks=suite.asks, defines=known).as_json()
+
+
+def definition(name: str, *known: Mapping[str, str]) -> str:
+    """What the figure of this name is, by the first that knows it; in their names `*` stands for anything."""
+    found = (text for names in known for pattern, text in names.items() if fnmatchcase(name, pattern))
+    return next(found, "")
 
 
 def chosen(recipe: Recipe, names: Sequence[str]) -> list[Suite]:

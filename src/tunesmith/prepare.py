@@ -72,7 +72,7 @@ class Prepared:
         for report in reports:
             if report.kept:
                 outside.log.write("frozen", step=self.training.step, **asdict(report))
-        if ended and self.batches.mix is not None:
+        if ended and self.several is None and self.batches.mix is not None:
             outside.log.write("files", step=self.training.step, seen=list(self.batches.seen))
         return ended
 

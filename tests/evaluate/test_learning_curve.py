@@ -17,7 +17,7 @@ from tunesmith.core.panel import Lines
 from tunesmith.evaluate import learning_curve, stats
 from tunesmith.evaluate.task import Task
 
-TRAIN = Dataset.from_list([{"text": "x", "label": "cancel"}] * 40)
+TRAIN = Dataset.from_list([{"text": "0", "label": "cancel"}] * 40)
 
 
 @pytest.fixture(autouse=True)

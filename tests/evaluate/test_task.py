@@ -56,7 +56,7 @@ def measured(
             untrained=of(untrained),
             lines=lambda split, places: [{**rows[n], **shown(n)} for n in places],
             seed=0,
-            **suites.UNASKED,
+            **{**suites.UNASKED, "train": lambda: None},
         )
     )
 

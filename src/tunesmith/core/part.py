@@ -38,6 +38,8 @@ class Part(BaseModel):
 
     by_hand: ClassVar[bool] = True
     """Whether what it does in training may touch weights or gradients otherwise than by `Training`'s methods."""
+    defines: ClassVar[Mapping[str, str]] = {}
+    """What the figures are that it measures, by their names, in which `*` stands for anything."""
 
     @classmethod
     def word(cls) -> str:
@@ -287,6 +289,9 @@ class Schedule(Part):
 
 class Suite(Part):
     """One measurement of a finished model."""
+
+    asks: ClassVar[str] = ""
+    """The question that it answers."""
 
     def measure(self, finished: Finished) -> Result:
         """Measure, and return figures with intervals and panels."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -17,9 +18,10 @@ from tunesmith.core.panel import Bars, Cell, Figure, Panel, Result, Table
 from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
 from tunesmith.data.read import read
-from tunesmith.evaluate import continuations, features, kept, language, perplexity, probes, stats
+from tunesmith.evaluate import continuations, features, kept, language, perplexity, probes, stats, verdicts
 from tunesmith.evaluate.kept import Measurement
 from tunesmith.evaluate.language import LanguageModel
+from tunesmith.evaluate.verdicts import Estimate
 
 GENERAL = Path(__file__).parent / "general"
 """Sentences on everyday topics and three sets with classes, written for this project."""
@@ -45,6 +47,24 @@ class Retention(part.Suite):
     A probe that was hardly better than chance before (less than 0.05) does not count: it had nothing to lose.
     """
 
+    asks: ClassVar[str] = "Can the model still do what it could before its training?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "retention": "Share of what the model could do before its training that it still can: the mean over the parts "
+        "that apply. 1: nothing was lost.",
+        "perplexity": "How surprised the model is by general text, with the head that its backbone was pre-trained "
+        "with: exp of the mean loss of a token. Lower is better.",
+        "pseudo_perplexity": "As perplexity, for an encoder: each token is hidden alone and told from the others.",
+        "similarity": "Spearman's correlation of the cosines of all pairs of general texts before with those after: 1 "
+        "where the same texts are alike.",
+        "spearman_of_pairs": "Spearman's correlation of the cosines of your pairs of texts with their scores.",
+        "probe_*": "Accuracy of a linear classifier on the model's features, on rows that it was not fitted on: what "
+        "can still be read from them.",
+        "perplexity_of_continuations": "How surprised the model before training is by how the model goes on with plain "
+        "beginnings. Lower is better.",
+        "changed_continuations": "The share of plain beginnings that are continued otherwise than before. That is no "
+        "loss in itself.",
+    }
+
     text: str | None = None
     """A file of general text; sixty plain sentences that come along where not given."""
     texts: int = Field(500, ge=4)
@@ -61,13 +81,15 @@ class Retention(part.Suite):
         texts = self._texts()
         found = [*self._language(finished, texts), *self._similarity(finished, texts), *self._probes(finished)]
         score = kept.score(found)
-        figures = [] if score is None else [Figure("retention", score, "general")]
+        low, high = kept.interval(found) or (None, None)
+        figures = [] if score is None else [Figure("retention", score, "general", "model", low, high)]
         for one in found:
             if one.after is not None and math.isfinite(one.after):
                 figures.append(Figure(one.name, one.after, "general", "model", one.low, one.high))
             if one.before is not None and math.isfinite(one.before):
                 figures.append(Figure(one.name, one.before, "general", BEFORE))
-        return Result(figures, _panels(found, score))
+        told = [] if score is None else [verdicts.kept(Estimate(score, *(kept.interval(found) or ())))]
+        return Result(figures, _panels(found, score), verdicts=told)
 
     def _texts(self) -> list[str]:
         path = GENERAL / "sentences.txt" if self.text is None else Path(self.text)
@@ -123,8 +145,9 @@ def _text(finished: Finished, model: LanguageModel, texts: Sequence[str]) -> Mea
     tokens = int(after[:, 1].sum())
     drawn = " drawn from all" if model.kind == "masked" and tokens == perplexity.HIDDEN else ""
     why = f"{len(texts)} general texts, {tokens:,} tokens{drawn}" + (f", {cut} texts cut." if cut else ".")
+    bounds = kept.of_perplexity(before, high), kept.of_perplexity(before, low)
     return Measurement(
-        "language", name, before, value, kept.of_perplexity(before, value), _known(low), _known(high), why
+        "language", name, before, value, kept.of_perplexity(before, value), _known(low), _known(high), why, *bounds
     )
 
 
@@ -174,7 +197,8 @@ def _probe(finished: Finished, name: str, path: Path) -> Measurement:
     share = kept.of_accuracy(old, new, chance)
     why = f"Accuracy of a linear probe on {len(texts)} texts; {chance:.3g} by chance."
     why += " Hardly better than that before training: it does not count." if share is None else ""
-    return Measurement("probes", f"probe_{name}", old, new, share, low, high, why)
+    bounds = kept.of_accuracy(old, low, chance), kept.of_accuracy(old, high, chance)
+    return Measurement("probes", f"probe_{name}", old, new, share, low, high, why, *bounds)
 
 
 def _panels(found: Sequence[Measurement], score: float | None) -> list[Panel]:

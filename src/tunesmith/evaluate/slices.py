@@ -73,7 +73,8 @@ def measured(task: Task, rows: Answered, cut: Cut, seed: int) -> tuple[list[Figu
     draws), after Holm for as many slices as the cut has ("A Simple Sequentially Rejective Multiple Test Procedure",
     1979).
     """
-    metric, figures, cells, chances = task.metric, [], [], []
+    metric, figures, chances = task.metric, [], []
+    cells: list[list[Cell]] = []
     for number, name in enumerate(cut.names):
         chosen, split = cut.numbers == number, f"{rows.name}: {cut.by} {name}"
         own = shift.measured(task, *rows.at(chosen), seed, split).only(metric)
@@ -84,7 +85,7 @@ def measured(task: Task, rows: Answered, cut: Cut, seed: int) -> tuple[list[Figu
         cells.append([name, int(chosen.sum()), own.values[metric], low, high, difference])
         chances.append(by_chance(task, rows, int(chosen.sum()), own.values[metric], seed_of(seed, split)))
     worse = holm(chances)
-    table: list[list[Cell]] = [[*cell, "yes" if bad else ""] for cell, bad in zip(cells, worse, strict=True)]
+    table = [[*cell, "yes" if bad else ""] for cell, bad in zip(cells, worse, strict=True)]
     named = [name for name, bad in zip(cut.names, worse, strict=True) if bad]
     told = (
         f"Worse than the rest beyond chance: {', '.join(named) or 'none'} (permutations of rows, {len(worse)} slices)."

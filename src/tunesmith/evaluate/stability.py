@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -48,6 +48,16 @@ class Stability(part.Suite):
     Pretrained Language Models", 2020, for initialisation and order apart, and the expected best. Where a task has no
     constant answer, the model before training stands in for it.
     """
+
+    asks: ClassVar[str] = "How much does the result depend on the seed?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "mean_*": "The mean over trainings that have the metric. Its interval knows of other seeds, not of other rows.",
+        "standard_deviation": "How far the metric of one training lies from their mean, over n - 1.",
+        "lowest": "The lowest value of the main metric among the trainings.",
+        "highest": "The highest value of the main metric among the trainings.",
+        "failed": "The share of trainings that diverged, or were no better than an answer that looks at no input.",
+        "p_of_equal_spread": "Levene's p that both vary equally; small where the remedy changed how much.",
+    }
 
     seeds: int = Field(5, ge=2)
     """How many trainings in all; the run itself is the first of them."""

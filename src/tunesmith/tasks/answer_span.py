@@ -52,6 +52,7 @@ class AnswerSpan(Task):
     """
 
     metric: ClassVar[str] = "f1"
+    defines: ClassVar[Mapping[str, str]] = span_scores.DEFINES
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForQuestionAnswering",)
 
     question: str | None = None

@@ -46,6 +46,7 @@ class Choose(Task):
     """
 
     metric: ClassVar[str] = "accuracy"
+    defines: ClassVar[Mapping[str, str]] = {"accuracy": "The share of rows whose right choice was given."}
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None

@@ -77,6 +77,17 @@ def unknown(name: str, names: Iterable[str]) -> DataError:
     return DataError(f"No class of this model is called '{name}'. {nearest(name, names)}")
 
 
+DEFINES = {
+    "accuracy": "The share of rows with the right answer; with several classes, of rows with just the right ones.",
+    "macro_f1": "F1, the harmonic mean of precision and recall, of each class, averaged over classes: rare ones count "
+    "as much as frequent ones.",
+    "micro_f1": "F1, the harmonic mean of precision and recall, of all classes of all rows together.",
+    "matthews": "Matthews' correlation coefficient of answers and truths: 1 is perfect, 0 no better than a guess, also "
+    "where classes differ in size.",
+}
+"""What the metrics of tasks with classes are."""
+
+
 def metrics(truths: np.ndarray, answers: np.ndarray, classes: int) -> dict[str, float]:
     """Accuracy, F1 averaged over classes, and Matthews' coefficient, of numbers of classes [rows]."""
     matrix = agreement.confusion(truths, answers, classes)

@@ -45,6 +45,7 @@ class ClassifyImage(Task):
     """
 
     metric: ClassVar[str] = "accuracy"
+    defines: ClassVar[Mapping[str, str]] = classes.DEFINES
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForImageClassification",)
     reads: ClassVar[Literal["text", "images"]] = "images"
 

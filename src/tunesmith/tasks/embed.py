@@ -46,6 +46,7 @@ class Embed(Task):
 
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForTextEncoding", "AutoModel")
     untrained: ClassVar[str] = "backbone before training"
+    defines: ClassVar[Mapping[str, str]] = embed_ranking.DEFINES
 
     text: str | None = None
     """Column of the first text; found among the usual names where not given."""

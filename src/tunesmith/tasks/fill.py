@@ -47,6 +47,12 @@ class Fill(Task):
     higher_is_better: ClassVar[bool] = False
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForMaskedLM",)
     untrained: ClassVar[str] = "backbone before training"
+    defines: ClassVar[Mapping[str, str]] = {
+        "perplexity": "exp of the mean loss of a hidden token: among how many tokens the model is as good as "
+        "undecided. Lower is better.",
+        "accuracy": "The share of hidden tokens that were told right.",
+        "word_perplexity": "exp of the loss a hidden word. Lower is better.",
+    }
 
     text: str | None = None
     """Column of the text; found among the usual names where not given."""

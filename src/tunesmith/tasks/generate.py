@@ -52,6 +52,7 @@ class Generate(Task):
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
     looks: ClassVar[bool] = True
     untrained: ClassVar[str] = "backbone before training"
+    defines: ClassVar[Mapping[str, str]] = {**blocks.DEFINES, **generate_scores.DEFINES}
 
     format: Literal["prompt_completion", "alpaca", "messages", "conversations", "text"] = "prompt_completion"
     """How rows are written; found by the file's columns where not given."""

@@ -38,6 +38,12 @@ class Regress(Task):
     """
 
     metric: ClassVar[str] = "pearson"
+    defines: ClassVar[Mapping[str, str]] = {
+        "pearson": "Pearson's correlation of answers and truths: 1 where they lie on a rising line.",
+        "spearman": "Spearman's correlation of answers and truths: 1 where their order is the same.",
+        "rmse": "Root of the mean squared error, in the units of the score. Lower is better.",
+        "r2": "The share of the scores' variance that the answers explain: 1 is perfect, 0 no better than their mean.",
+    }
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None

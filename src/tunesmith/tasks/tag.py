@@ -32,7 +32,12 @@ from tunesmith.tasks.tag_words import Written
 WORD_NAMES = ("tokens", "words")
 TAG_NAMES = ("tags", "ner_tags", "labels", "ner", "pos_tags", "pos", "entities")
 NAMED = 20
-METRICS = ("f1", "precision", "recall", "accuracy")
+METRICS = {
+    "f1": "The harmonic mean of precision and recall of spans, over all types together, as seqeval counts them.",
+    "precision": "The share of the spans given that are right: same words, same type.",
+    "recall": "The share of the right spans that were given.",
+    "accuracy": "The share of words with the right tag.",
+}
 
 
 class Tag(Task):
@@ -50,6 +55,7 @@ class Tag(Task):
     """
 
     metric: ClassVar[str] = "f1"
+    defines: ClassVar[Mapping[str, str]] = METRICS
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
 
     words: str | None = None
