@@ -118,7 +118,11 @@ class FromRun:
     def _splits(self, share: float) -> Splits:
         if share == 1:
             return self.splits
-        return replace(self.splits, train=part_of(self.splits.train, share, self.recipe.train.seed))
+        # No file's rows any more: what is kept of the file's examples must not stand for them, nor may the training be
+        # resumed by itself, on all of them.
+        known = {name: source for name, source in self.splits.sources.items() if name in ("validation", "test")}
+        train = part_of(self.splits.train, share, self.recipe.train.seed)
+        return replace(self.splits, train=train, sources=known)
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -130,7 +130,11 @@ def prepared(joint: Joint, splits: Mapping[str, Splits], folder: Path | None = N
     recipe = recipes[main]
     sizes = [len(one.rows) for one in batches.values()]
     several = SeveralBatches(
-        list(batches.values()), names, partial(objective.shares, sizes), recipe.train.epochs, recipe.train.seed
+        list(batches.values()),
+        names,
+        partial(objective.shares, sizes),
+        recipe.train.epochs,
+        recipe.data.ordered_by(recipe.train.seed),
     )
     training = prepare.built(recipe, backbones[main], several, world)
     training.task = Mean()

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -98,12 +98,13 @@ def answering(backbone: Backbone, recipe: Recipe) -> Answers:
 @dataclass(frozen=True)
 class AtHand:
     """What is at hand of the run that is measured. folder: where not given, the one that holds the predictions. train:
-    the training rows. again: what trains the recipe once more.
+    the training rows. again: what trains the recipe once more. sources: of each split, where its rows were read.
     """
 
     folder: Path | None = None
     train: Rows | None = None
     again: Again | None = None
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def suites(
@@ -158,6 +159,7 @@ def finished(
         headed=lambda classes: under(recipe, classes).to(backbone.model.device),  # type: ignore[arg-type]
         recipe=recipe.values(),
         again=at_hand.again,
+        files={name: Path(source["path"]) for name, source in at_hand.sources.items() if name in splits},
     )
 
 
@@ -219,9 +221,10 @@ def again(folder: Path, data: Path | None, specs: Sequence[Spec], predictions: P
     table = read(data, recipe.task.columns())
     prepare.check_truths(recipe.task, table.rows, str(table.path))
     recipe = replace(loaded.recipe, suites=wanted)
+    at_hand = AtHand(folder, sources={"test": {"path": table.path}})
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) if predictions is None else predictions
-        found = suites(recipe, loaded.backbone, {"test": table.rows}, place, AtHand(folder))
+        found = suites(recipe, loaded.backbone, {"test": table.rows}, place, at_hand)
     return {
         "title": f"{recipe.title}, measured on {data}",
         "metric": recipe.task.metric,

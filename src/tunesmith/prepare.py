@@ -156,8 +156,8 @@ def fed(recipe: Recipe, splits: Splits, backbone: Backbone) -> tuple[Recipe, Bat
     _check_couples(backbone, recipe)
     batches = Batches(
         arranged.rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
-        settings.size, settings.micro_batch_size or settings.size, settings.seed, ahead=recipe.speed.ahead,
-        kept=arranged.kept, mix=arranged.mix,
+        settings.size, settings.micro_batch_size or settings.size, recipe.data.ordered_by(settings.seed),
+        ahead=recipe.speed.ahead, kept=arranged.kept, mix=arranged.mix,
     )  # fmt: skip
     return recipe, batches
 

@@ -39,7 +39,7 @@ def suites(folder: Path, specs: Sequence[Spec], watch: Watcher | None = None) ->
         loaded = session.load(folder)
         splits = _splits(folder, recipe)
         there = {name: rows for name in ("validation", "test") if (rows := getattr(splits, name)) is not None}
-        at_hand = AtHand(folder, splits.train, _again(folder, recipe, splits, watch))
+        at_hand = AtHand(folder, splits.train, _again(folder, recipe, splits, watch), splits.sources)
         asked = replace(loaded.recipe, suites=chosen)
         elsewhere.look(asked, loaded.backbone, folder)
         try:

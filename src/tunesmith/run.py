@@ -151,7 +151,9 @@ def evaluate(
         "title": recipe.title,
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
-        "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS, AtHand(folder, splits.train, again)),
+        "suites": measure.suites(
+            recipe, loaded, there, folder / PREDICTIONS, AtHand(folder, splits.train, again, splits.sources)
+        ),
         "cost": account.cost(folder, prepared),
         "artifact": read_json(folder / PROOF),
     }

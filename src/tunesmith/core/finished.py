@@ -124,6 +124,7 @@ class Finished:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     again: Again | None = None
     starts: bool = True
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def held_out(self) -> str | None:
         """The split that judges: test, or validation where there is no test split, or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +15,7 @@ from tunesmith.core.finished import Finished
 from tunesmith.core.panel import Cell, Figure, Panel, Result, Table, Verdict
 from tunesmith.core.rows import Chosen, each
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import stats, verdicts
+from tunesmith.evaluate import learning_curve, sliced, stats, verdicts
 from tunesmith.evaluate.shift import Measured
 from tunesmith.evaluate.subjects import answers_of
 from tunesmith.evaluate.verdicts import Estimate
@@ -34,15 +34,30 @@ class Task(part.Suite):
     and the same model before training, whose head is random where the backbone brings none. The model's metrics on some
     training rows stand beside them. Then, for the test split, where the answers are right and wrong, and the worst
     mistakes. Verdicts: whether the model is better than the best baseline, on the same draws of rows; and what share of
-    the metric on training rows is lost on others.
+    the metric on training rows is lost on others. Asked for: the main metric of slices of that split, and which are
+    worse than the rest beyond chance; and of models trained on shares of the rows.
     Shapes: figures and panels. Paper: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979, for the
     intervals.
     """
 
     asks: ClassVar[str] = "How good are the answers, and are they better than what needs no training?"
+    defines: ClassVar[Mapping[str, str]] = {
+        learning_curve.TWICE: "What twice the training rows would add to the main metric, if the line through the last "
+        "two points of the learning curve goes on over the logarithm of rows.",
+    }
 
     train_rows: int = Field(500, ge=0)
     """Most training rows that are answered too, no more than are held out; 0 leaves that out."""
+    slices: list[str] = Field(default_factory=list)
+    """Columns of the held-out file: the main metric for each of their values, beside that of the other rows."""
+    by_class: bool = False
+    """Whether it is told for the rows of each true class."""
+    by_length: bool = False
+    """Whether it is told for each quarter of the rows, the shortest texts first."""
+    by_confidence: bool = False
+    """Whether it is told for each quarter of the rows, the least sure answers first."""
+    learning_curve: list[Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=list)
+    """Shares of the training rows on each of which the recipe is trained again; 1 is the run itself."""
 
     def measure(self, finished: Finished) -> Result:
         """Figures of some training rows and of every held-out split; panels and verdicts of the one that judges."""
@@ -58,7 +73,18 @@ class Task(part.Suite):
         if shown:
             result.panels.extend(self._panels(finished, shown))
             result.verdicts.extend(_verdicts(finished, shown, found, seen))
+            self._more(finished, shown, result)
         return result
+
+    def _more(self, finished: Finished, split: str, result: Result) -> None:
+        """Slices and the learning curve, where they are asked for."""
+        asked = {"class": self.by_class, "length": self.by_length, "confidence": self.by_confidence}
+        found = [sliced.measured(finished, split, self.slices, [by for by, wanted in asked.items() if wanted])]
+        if self.learning_curve:
+            found.append(learning_curve.measured(finished, split, self.learning_curve))
+        for figures, panels in found:
+            result.figures.extend(figures)
+            result.panels.extend(panels)
 
     def _subjects(self, finished: Finished, split: str) -> dict[str, Measured]:
         task = finished.task
