@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -48,6 +49,8 @@ class Baselines(part.Suite):
     Few-Shot Performance of Language Models", 2021, whose p is the probability of a label's first token where ours is a
     mean over its tokens; Liu et al., "What Makes Good In-Context Examples for GPT-3?", 2022, for similar ones.
     """
+
+    asks: ClassVar[str] = "Would something without this training have done as well?"
 
     only: list[str] = Field(default_factory=list)
     """The baselines to measure; all where not given."""

@@ -14,10 +14,10 @@ from tunesmith.report.blocks import chart, grid, table
 from tunesmith.report.compared import COSTS, KEPT, Comparison, cost
 from tunesmith.report.contenders import Key, differing
 from tunesmith.report.fronts import front, undominated
+from tunesmith.report.lead import MODEL
 from tunesmith.report.markup import Markup, join, tag
 from tunesmith.report.outcome import probability
 from tunesmith.report.plots import intervals
-from tunesmith.report.verdict import MODEL
 from tunesmith.report.wording import NOTHING, interval, listing, number, percent, title, words
 
 AXES = {"trained_parameters": "parameters trained", "seconds": "seconds of training", "peak_memory_bytes": "bytes"}

@@ -14,8 +14,8 @@ from tunesmith.core import document
 from tunesmith.core.errors import RunFolderError, UserError, raise_faults
 from tunesmith.core.panel import Figure
 from tunesmith.evaluate import over_seeds
+from tunesmith.report.lead import MODEL, SPLITS
 from tunesmith.report.record import Evaluation, Record, read
-from tunesmith.report.verdict import MODEL, SPLITS
 from tunesmith.report.wording import listing
 
 SEED = "train.seed"
