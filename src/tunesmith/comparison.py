@@ -11,6 +11,7 @@ from tunesmith.core.files import check_writable
 from tunesmith.evaluate import duels
 from tunesmith.evaluate.duels import Duel
 from tunesmith.evaluate.shared import SameRows, shared, task_of
+from tunesmith.evaluate.verdicts import FEW
 from tunesmith.report import compared_page
 from tunesmith.report.compared import Comparison
 from tunesmith.report.contenders import (
@@ -22,7 +23,6 @@ from tunesmith.report.contenders import (
     split_of,
     told_groups,
 )
-from tunesmith.report.lead import FEW
 
 PAGE = "compare.html"
 PREDICTIONS = "predictions"
