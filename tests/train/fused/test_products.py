@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from tunesmith.core import registry, surgery
 from tunesmith.core.dropout import scale_of
 from tunesmith.methods.low_rank import LoraLinear
+from tunesmith.train.fused.copies import Memory
 from tunesmith.train.fused.matrix import Packed, Plain, packs
-from tunesmith.train.fused.products import Linear, Memory, Product
+from tunesmith.train.fused.products import Linear, Product
 from tunesmith.train.fused.tape import Gradients, Tape
 
 SIZES = (5, 3, 4)
