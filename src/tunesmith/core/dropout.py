@@ -35,6 +35,16 @@ def scale_of(p: float) -> float:
     return STEPS / (STEPS - steps(p))
 
 
+class _Words(np.random.bit_generator.ISeedSequence):  # type: ignore[misc]
+    """A seed from torch's generator as it is: numpy's own way mixes it by many small steps, which takes longer than
+    drawing a small mask.
+    """
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        drawn = torch.randint(-(2**63), 2**63 - 1, (n_words,)).numpy()
+        return cast(np.ndarray, drawn.view(np.uint64).astype(dtype, copy=False))
+
+
 class Masks:
     """A stream of masks for numbers of `dtype` that are dropped with probability `p`, 0 < p < 1.
 
@@ -48,7 +58,7 @@ class Masks:
         self.ahead = ahead
         self.dtype = _INTEGERS[dtype.itemsize]
         self.device = torch.device(device)
-        self._draw = np.random.SFC64(int(torch.randint(2**62, (1,)).item()))
+        self._draw = np.random.SFC64(_Words())
         self._left = torch.empty(0, dtype=self.dtype)
 
     def take(self, shape: Sequence[int]) -> Tensor:
