@@ -53,15 +53,6 @@ def test_one_stream_gives_different_masks_of_any_shape() -> None:
     assert first.shape == (3, 7, 11) and not torch.equal(first, second)
 
 
-def test_masks_that_are_drawn_at_once_are_as_many_different_ones() -> None:
-    masks = Masks(0.5, torch.float32, ahead=500)
-    first, second, third = masks.take([20, 10]), masks.take([300]), masks.take([200])
-    assert (first.shape, second.shape, third.shape) == ((20, 10), (300,), (200,))
-    assert not torch.equal(first.flatten(), second[:200]) and not torch.equal(first.flatten(), third)
-    assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()  # one draw,
-    assert third.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()  # and another when it is used up
-
-
 def test_the_state_of_torch_repeats_the_masks() -> None:
     state = torch.get_rng_state()
     first = Masks(0.5, torch.float32).take([64])

@@ -48,18 +48,15 @@ class _Words(np.random.bit_generator.ISeedSequence):  # type: ignore[misc]
 class Masks:
     """A stream of masks for numbers of `dtype` that are dropped with probability `p`, 0 < p < 1.
 
-    scale: `scale_of(p)`. ahead: how many numbers are drawn at once when the first mask is taken, where one knows what
-    will be taken: one large draw takes less time than some small ones.
+    scale: `scale_of(p)`.
     """
 
-    def __init__(self, p: float, dtype: torch.dtype, device: torch.device | str = "cpu", ahead: int = 0) -> None:
+    def __init__(self, p: float, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         self.dropped = steps(p)
         self.scale = scale_of(p)
-        self.ahead = ahead
         self.dtype = _INTEGERS[dtype.itemsize]
         self.device = torch.device(device)
         self._draw = np.random.SFC64(_Words())
-        self._left = torch.empty(0, dtype=self.dtype)
 
     def take(self, shape: Sequence[int]) -> Tensor:
         """The next mask of this shape: -1 where a number is kept, 0 where it is dropped."""
@@ -67,15 +64,9 @@ class Masks:
             kept = torch.rand(*shape, device=self.device) >= self.dropped / STEPS
             return kept.to(self.dtype).neg_()
         count = math.prod(shape)
-        if len(self._left) < count:
-            self._left, self.ahead = self._drawn(max(count, self.ahead)), 0
-        mask, self._left = self._left[:count], self._left[count:]
-        return mask.view(*shape)
-
-    def _drawn(self, count: int) -> Tensor:
         drawn = torch.from_numpy(self._draw.random_raw(count // 4 + 1).view(np.int16))[:count]
         last = 32767 - self.dropped  # of the 65536 whole numbers from -32768 on, those up to here are kept
-        return drawn.clamp_(last, last + 1).sub_(last + 1).to(self.dtype)
+        return drawn.clamp_(last, last + 1).sub_(last + 1).to(self.dtype).view(*shape)
 
 
 def take(masks: Masks | None, shape: Sequence[int]) -> Tensor | None:

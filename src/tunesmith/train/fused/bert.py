@@ -6,12 +6,11 @@ With x the row of tokens [total, hidden], Drop dropout, and Attend of `core/atte
 
 Query, key and value are one product. Sums and norms are in float32 under autocast, products in its type. The scale of
 the scores is in W_q's copy, that of dropout in those of W_v, W_o and W_2. Where one token a sequence is read after the
-last block, all but keys and values are computed for these tokens alone.
+last block, all is computed for these tokens alone, without keys and values of the others where `glance.py` can.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -208,14 +207,8 @@ class _Work:
         return [tensor for linear in linears for tensor in linear.tensors] + [*trained(self.glance)]
 
     def _masks(self, x: Tensor) -> list[Masks | None]:
-        """One stream of masks for each rate, which knows how much it will be asked for."""
-        rows = self.layout.shape[0] if self.one else x.shape[1]
-        chunks = self.layout.chunks
-        scores = sum((c.last - c.first) * (1 if self.one else c.time) * c.time for c in chunks) * self.heads.queries
-        ahead: Counter[float] = Counter()
-        for p, count in zip(self.drops, (scores, rows * x.shape[2], rows * x.shape[2]), strict=True):
-            ahead[p] += count
-        streams = {p: Masks(p, self.types[0], x.device, ahead[p]) for p in sorted(ahead) if p}
+        """One stream of masks for each rate."""
+        streams = {p: Masks(p, self.types[0], x.device) for p in sorted(set(self.drops)) if p}
         return [streams.get(p) for p in self.drops]
 
     def _attended(self, sums: Tensor, masks: Sequence[Masks | None], tape: Tape) -> tuple[Tensor, Tensor]:

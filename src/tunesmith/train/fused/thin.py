@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PIECE = 512
+PIECE = 1024
 
 
 def down(x: Tensor, thin: Tensor) -> Tensor:
