@@ -112,7 +112,7 @@ class Glance:
 
     def _divided(self, x: Tensor) -> Tensor:
         """[sequences, heads * size] -> [sequences, heads, size]."""
-        return x.unflatten(1, (self.heads.keys, self.heads.size))
+        return x.view(x.shape[0], self.heads.keys, self.heads.size)
 
     def _give(self, queries: Tensor, du: Tensor, g: Tensor, read: tuple[Tensor, Tensor], gradients: Gradients) -> None:
         (key, value), (r, total) = self.linears, read
