@@ -10,19 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import yaml
 from pairs import data, machine, options, tables
 from pairs.turns import Found
+from pairs.watch import watched
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 QUICK = {"sizes": [1_000, 3_000, 10_000]}
@@ -38,26 +35,6 @@ def write(path: Path, rows: int) -> None:
         stream.writelines(json.dumps(row) + "\n" for row in data.made("classify", rows))
 
 
-class Watch(threading.Thread):
-    """The most memory that another process holds, all of it and its own part, until it ends."""
-
-    def __init__(self, process: int) -> None:
-        super().__init__(daemon=True)
-        self.process = psutil.Process(process)
-        self.peak = self.own = 0
-
-    def run(self) -> None:
-        """Look twenty times a second."""
-        try:
-            while True:
-                held = self.process.memory_info()
-                self.peak = max(self.peak, held.rss)
-                self.own = max(self.own, held.rss - getattr(held, "shared", 0))
-                time.sleep(0.05)
-        except psutil.Error:
-            return
-
-
 def measure(rows: int, given: argparse.Namespace) -> Found:
     """One whole command."""
     with tempfile.TemporaryDirectory() as folder:
@@ -71,18 +48,8 @@ def measure(rows: int, given: argparse.Namespace) -> Found:
             "train": {"epochs": 1.0, "batch_size": given.batch, "learning_rate": 1e-3, "device": "cpu"},
         }
         recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
-        began = time.perf_counter()
         command = [sys.executable, "-m", "tunesmith", "train", str(recipe), "--out", str(out), "--json"]
-        environment = {**machine.environment(), "TUNESMITH_CACHE": f"{folder}/cache"}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            watch = Watch(process.pid)
-            watch.start()
-            assert process.stderr is not None
-            said = process.stderr.read().decode()
-        watch.join()
-        whole = time.perf_counter() - began
-        if process.returncode:
-            sys.exit(f"{rows} rows failed:\n{said[-3000:]}")
+        whole, watch = watched(command, {**machine.environment(), "TUNESMITH_CACHE": f"{folder}/cache"})
         cost = json.loads((out / "evaluation.json").read_text())["cost"]
     return {"rows": rows, "whole": whole, "training": cost["seconds"], "peak": watch.peak, "own": watch.own}
 

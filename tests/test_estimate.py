@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from tests import toy
-from tunesmith import check, estimate, growth, measure, prepare, run, trial
+from tunesmith import check, estimate, growth, measure, prepare, run, trained, trial
 from tunesmith.data.load import Splits
 from tunesmith.evaluate.predict import Predictor
 from tunesmith.recipe import Recipe, from_values
@@ -55,7 +55,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     found.takes(clip, "step", lambda *_: 1.0)
     found.takes(Predictor, "predict", lambda _, rows: 0.0625 + len(rows) / 128)
     found.takes(checkpoint, "save", lambda *_: 5.0)
-    found.takes(run, "save", lambda *_: 7.0)
+    found.takes(trained, "save", lambda *_: 7.0)
     found.takes(measure, "suites", lambda *_: 0.5)
     found.takes(page, "write", lambda *_: 3.0)
     return found

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import tunesmith
 from tests import toy
+from tests.trackers import fakes
 from tunesmith import check, joint_run
 from tunesmith.core.errors import RecipeError, RunFolderError
 from tunesmith.evaluate import stats
@@ -57,6 +58,22 @@ def test_every_task_is_a_finished_run_of_its_own(values: dict[str, Any], tmp_pat
     assert (kind.config.num_labels, size.config.num_labels) == (3, 1)
     theirs = size.bert.state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in kind.bert.state_dict().items())
+
+
+def test_a_task_of_several_files_tells_what_was_seen_of_each(values: dict[str, Any], tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("text,label\n" + "".join(f"other {n} text,{toy.CLASSES[n % 3]}\n" for n in range(12)))
+    values["tasks"]["kind"]["data"]["mix"] = [{"file": str(other), "weight": 1.0}]
+    run = tunesmith.train(values, out=tmp_path / "run")
+    seen = {
+        name: [line["seen"] for line in lines(run.folder / name / "metrics.jsonl") if line["event"] == "files"]
+        for name in ("kind", "size")
+    }
+    turns = [line for line in lines(run.folder / "metrics.jsonl") if line["event"] == "files"]
+    assert seen["size"] == [] and seen["kind"] == [turns[0]["seen"]] and len(turns) == 1
+    panels = json.loads((run.folder / "kind" / "data.json").read_text())["panels"]
+    (table,) = [one for one in panels if one["title"] == "Files of the training"]
+    assert [row[3] for row in table["rows"]] == seen["kind"][0] and "Counted" in table["note"]
 
 
 def test_figures_of_all_tasks_stand_together(values: dict[str, Any], tmp_path: Path) -> None:
@@ -156,3 +173,17 @@ def test_a_weight_of_no_task_is_refused_before_anything_is_written(values: dict[
     with pytest.raises(RecipeError, match="no task is called 'nothing'"):
         tunesmith.train({**values, "objective": objective}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_trackers_are_told_of_every_task(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = fakes.wandb(monkeypatch)
+    run = tunesmith.train(
+        {**values, "track": ["wandb"], "train": {**values["train"], "epochs": 1}}, out=tmp_path / "run"
+    )
+    told = {name for call in ("log", "update") for given in fake.of(call) for name in given[0]}
+    assert {"train/loss", "validation/score", "validation/kind accuracy", "notes"} <= told
+    assert {"task/test/score", "kind/task/test/accuracy", "size/task/test/pearson"} <= told
+    assert len(fake.of("init")) == 1 and fake.of("finish") == [({"exit_code": 0},)]
+    assert fake.of("log_artifact")[0][0] == str(run.folder / "report.html")

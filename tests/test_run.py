@@ -57,7 +57,7 @@ def test_the_folder_holds_everything_and_nothing_else(full_run: Path) -> None:
     assert {path.name for path in full_run.iterdir()} == FILES
     assert not [path for path in full_run.rglob("*") if path.name.startswith((".tmp-", "best-"))]
     suffixes = {path.suffix for path in full_run.rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".jsonl", ".yaml", ".html", ".safetensors", ".jinja", ""}
+    assert suffixes <= {".json", ".jsonl", ".yaml", ".html", ".md", ".safetensors", ".jinja", ""}
 
 
 def test_the_record_tells_the_run(full_run: Path) -> None:
@@ -151,14 +151,12 @@ def fail(*_: Any, **__: Any) -> Any:
 
 @pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize(
-    "kill", ["tunesmith.run.measure.suites", "tunesmith.run.artifact.load", "tunesmith.run.page.write"]
+    "kill", ["tunesmith.run.measure.suites", "tunesmith.trained.artifact.load", "tunesmith.run.page.write"]
 )
 def test_killed_after_training_it_trains_no_more(kill: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_on(toy.write_csv(tmp_path / "rows.csv"))
-    path, _, name = kill.rpartition(".")
-    owner: Any = getattr(runs, path.rpartition(".")[2])
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, fail)
+        patch.setattr(kill, fail)
         with pytest.raises(KeyboardInterrupt):
             runs.start(recipe, tmp_path / "run")
     before = lines(tmp_path / "run" / "metrics.jsonl")

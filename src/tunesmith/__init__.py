@@ -3,6 +3,7 @@
 run = tunesmith.train("messages.csv", method="lora", train={"epochs": 3})
 run.evaluation["suites"]["task"]["figures"]
 tunesmith.load(run.folder).predict(["Where is my order?"])
+tunesmith.runs("runs", where={"method": "lora"}, sort="-value")
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from tunesmith.version import VERSION as __version__
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 if TYPE_CHECKING:
-    from tunesmith.api import Mix, load, merge, resume, train
+    from tunesmith.api import Mix, compare, evaluate, load, merge, resume, runs, train
 
-__all__ = ["Mix", "__version__", "load", "merge", "resume", "train"]
+__all__ = ["Mix", "__version__", "compare", "evaluate", "load", "merge", "resume", "runs", "train"]
 
 _api: Any = Lazy("tunesmith.api")
 
@@ -51,6 +52,22 @@ class _Package(ModuleType):
     @property
     def merge(self) -> Any:
         return _api.merge
+
+    @property
+    def evaluate(self) -> Any:
+        return _api.evaluate
+
+    @evaluate.setter
+    def evaluate(self, folder: ModuleType) -> None:
+        pass
+
+    @property
+    def compare(self) -> Any:
+        return _api.compare
+
+    @property
+    def runs(self) -> Any:
+        return _api.runs
 
     @property
     def Mix(self) -> Any:

@@ -14,6 +14,7 @@ from tunesmith.core.notes import warn
 from tunesmith.core.panel import Panel
 from tunesmith.core.registry import spec
 from tunesmith.data.load import Splits
+from tunesmith.models import origin
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.train.log import lines
@@ -27,6 +28,17 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "s
 def environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     """Versions, machine, seed, and the data by their hashes."""
     return {
+        **versions(recipe),
+        "base_model": origin.hub_name(recipe.model),
+        "method": spec(recipe.method),
+        "columns": splits.columns,
+        "data": splits.sources,
+    }
+
+
+def versions(recipe: Recipe) -> dict[str, Any]:
+    """What was used: versions, machine, seed."""
+    return {
         "tunesmith": VERSION,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
@@ -34,9 +46,6 @@ def environment(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         "device": recipe.train.device,
         "precision": recipe.train.precision,
         "seed": recipe.train.seed,
-        "method": spec(recipe.method),
-        "columns": splits.columns,
-        "data": splits.sources,
     }
 
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith import stages
+from tunesmith import comparison, examine, inventory, stages
+from tunesmith.core.errors import RecipeError, nearest, raise_faults
+from tunesmith.elsewhere import Wanted
+from tunesmith.report import compared
 from tunesmith.run import Run
 from tunesmith.serve import merge as merges
 from tunesmith.serve import soup as soups
@@ -14,7 +17,7 @@ from tunesmith.serve.merge import Mix
 from tunesmith.serve.session import Session, load
 from tunesmith.stages import resume
 
-__all__ = ["Mix", "Run", "Session", "load", "merge", "resume", "train"]
+__all__ = ["Mix", "Run", "Session", "compare", "evaluate", "load", "merge", "resume", "runs", "train"]
 
 
 def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, **overrides: Any) -> Run:
@@ -25,6 +28,30 @@ def train(source: str | Path | Mapping[str, Any], *, out: str | Path | None = No
     line does.
     """
     return stages.start(stages.read(source, values=overrides), out)
+
+
+def compare(folders: Sequence[str | Path], *, out: str | Path | None = None) -> dict[str, Any]:
+    """Compare finished runs of one task: which is better and by how much, what differs, what quality costs.
+
+    out: a new file for the page. Raises RunFolderError with all that is in the way of comparing them.
+    """
+    if out is not None:
+        comparison.check_new(Path(out))
+    found = comparison.compare([Path(folder) for folder in folders])
+    if out is not None:
+        comparison.write(Path(out), found)
+    return compared.as_json(found)
+
+
+def runs(
+    folder: str | Path = "runs", *, where: Mapping[str, Any] | None = None, sort: str | None = None
+) -> list[dict[str, Any]]:
+    """Every run below a folder as a plain mapping, by time.
+
+    where: columns, or keys of the recipe in dotted form, with their values: `{"method": "lora"}`. sort: such a key,
+    with a minus in front for the largest first: `"-value"`.
+    """
+    return inventory.runs(Path(folder), where, sort)
 
 
 def merge(
@@ -39,3 +66,25 @@ def merge(
     folders, mix = [runs] if isinstance(runs, str | Path) else runs, mix or Mix()
     put = merges.merge if mix.soup is None else soups.make
     return put([Path(folder) for folder in folders], Path(out), mix, as_delta)
+
+
+def evaluate(
+    model: str | Path, *, data: str | Path | None = None, out: str | Path | None = None, **more: Any
+) -> dict[str, Any]:
+    """Measure a finished run, or any transformers model, on a file of labelled rows; what the command line's word gives
+    as JSON. With `out` it is written there, with a report and the predictions.
+
+    more: suites, a list of names and mappings; of a model that is no run also task, train, before, labels (a mapping of
+    the head's names to the file's) and settings (`["task.text=review"]`). Raises UserError as the command line does.
+    """
+    known = [name for name in Wanted.__dataclass_fields__ if name != "data"]
+    raise_faults(
+        RecipeError, "The model can't be measured like this:",
+        [f"{name} is unknown. {nearest(name, known)}" for name in more if name not in known],
+    )  # fmt: skip
+    given = {key: value for key, value in more.items() if value is not None}
+    for key in ("train", "before"):
+        if isinstance(given.get(key), str | Path):
+            given[key] = Path(given[key]) if key == "train" else str(given[key])
+    wanted = Wanted(data=None if data is None else Path(data), **given)
+    return examine.evaluate(model, wanted, None if out is None else Path(out))

@@ -38,7 +38,7 @@ def arrange(recipe: Recipe, splits: Splits, backbone: Backbone) -> Arranged:
         same = all(one is other for one, other in zip(parts, splits.train.parts, strict=True))
         rows: Rows = splits.train if same else Joined(parts, splits.train.names)
         weights = [1.0, *(one.weight for one in recipe.data.mix)]
-        mix = Mix(splits.train.names, weights, [len(part) for part in parts], recipe.train.seed)
+        mix = Mix(splits.train.names, weights, [len(part) for part in parts], recipe.data.ordered_by(recipe.train.seed))
         note(mix.told())
     else:
         rows, mix = recipe.task.arrange(splits.train, backbone.tokenizer, backbone.limit), None
@@ -65,5 +65,5 @@ def _kept(recipe: Recipe, splits: Splits, backbone: Backbone) -> Path | None:
     if not sources or recipe.task.reads != "text":
         return None
     told = [value for source in sources for value in (source["sha256"], source["rows"])]
-    data = recipe.data.model_dump(mode="json")
+    data = recipe.data.model_dump(mode="json", exclude={"order_seed"})
     return cache.examples(recipe.task, *told, splits.columns, data, backbone.identity.tokenizer, backbone.limit)

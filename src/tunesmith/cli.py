@@ -10,27 +10,30 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from tunesmith import exits
+from tunesmith import cli_runs, exits, options
 from tunesmith.core import arguments as words
 from tunesmith.core import registry, structure
 from tunesmith.core.errors import RecipeError, nearest
 from tunesmith.core.lazy import Lazy
 from tunesmith.core.lean import lean
 from tunesmith.core.notes import LOGGER
+from tunesmith.output import print_json as _print_json
+from tunesmith.output import result as _result
 from tunesmith.version import VERSION
 
 if TYPE_CHECKING:
     from tunesmith import catalogue, continual, progress, sequence, stages
     from tunesmith import check as checks
+    from tunesmith import examine as examining
     from tunesmith import explain as explaining
     from tunesmith import find_rate as rates
-    from tunesmith import measure as measuring
     from tunesmith import run as runs
+    from tunesmith import watch as watching
     from tunesmith.data import cache
     from tunesmith.report import page, printed, terminal
     from tunesmith.serve import merge as merges
@@ -39,10 +42,10 @@ if TYPE_CHECKING:
 else:
     cache = Lazy("tunesmith.data.cache")
     catalogue, explaining = Lazy("tunesmith.catalogue", lean), Lazy("tunesmith.explain")
-    checks, measuring = Lazy("tunesmith.check", lean), Lazy("tunesmith.measure", lean)
+    checks, examining = Lazy("tunesmith.check", lean), Lazy("tunesmith.examine", lean)
     progress, stages = Lazy("tunesmith.progress"), Lazy("tunesmith.stages", lean)
     continual, sequence = Lazy("tunesmith.continual", lean), Lazy("tunesmith.sequence", lean)
-    rates = Lazy("tunesmith.find_rate", lean)
+    rates, watching = Lazy("tunesmith.find_rate", lean), Lazy("tunesmith.watch")
     page, terminal = Lazy("tunesmith.report.page"), Lazy("tunesmith.report.terminal")
     printed = Lazy("tunesmith.report.printed")
     sessions, merges = Lazy("tunesmith.serve.session", lean), Lazy("tunesmith.serve.merge", lean)
@@ -78,23 +81,29 @@ def train(
 ) -> None:  # fmt: skip
     """Fine-tune on a data file or by a recipe, measure, and write a report."""
     found = stages.read(source, _overrides(model, method, set_))
-    show = progress.Show(messages)
-    try:
+    with progress.shown(messages) as show:
         run = stages.start(found, out, show)
-    finally:
-        show.close()
     _ended(run, as_json)
 
 
 @app.command()
 def resume(run: RunFolder, as_json: AsJson = False) -> None:
     """Go on with a run that was killed or interrupted, exactly where it stopped."""
-    show = progress.Show(messages)
-    try:
+    with progress.shown(messages) as show:
         done = stages.resume(run, show)
-    finally:
-        show.close()
     _ended(done, as_json)
+
+
+@app.command()
+def watch(
+    run: RunFolder, as_json: AsJson = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one picture and leave.")] = False,
+) -> None:  # fmt: skip
+    """Show the curves of a run while it trains; ends with it, or with Ctrl-C."""
+    if as_json:
+        _print_json(watching.facts(run))
+    else:
+        watching.watch(run, Console(), once)
 
 
 @app.command()
@@ -147,29 +156,20 @@ def predict(
 
 @app.command()
 def evaluate(
-    run: RunFolder,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="A file of labelled rows; else the run's own figures.")
-    ] = None,
-    suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite: see `tunesmith list evaluate`.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a finished run on a labelled file, or print what was measured when it ended."""
-    if suite and data is None:
-        raise RecipeError("--suite says how to measure a file, but none is given.", hint="Give it with --data FILE.")
-    measured = measuring.again(run, data, suite or ["task"])
+    model: options.Examined, data: options.Labelled = None, suite: options.Suites = None, of: options.Of = None,
+    out: options.Measured = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Measure a run or any other model on a labelled file, a run by further suites; or print what was measured."""
+    with progress.shown(messages) as show:
+        measured = examining.evaluate(model, examining.wanted(data, suite or [], of or []), out, show)
     if as_json:
         _print_json(measured)
     else:
         printed.show(printed.figures(measured))
 
 
-@app.command()
-def report(run: RunFolder, as_json: AsJson = False) -> None:
-    """Write a run's report.html anew."""
-    sessions.read_recipe(run)
-    written = page.write(run)
-    _result({"report": str(written)}, f"report: {written}", as_json)
+app.command()(cli_runs.report)
+app.command()(cli_runs.runs)
 
 
 @app.command()
@@ -198,9 +198,7 @@ def merge(
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind of part; all where not given.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="With `methods`: what each would train on this backbone.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="With `methods`: what each would train on it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the parts that a recipe may name."""
@@ -274,17 +272,6 @@ def _ended(run: runs.Run, as_json: bool) -> None:
     else:
         shown = [*printed.panels(sequence.tables(known["stages"])), f"{sequence.verdict(known['stages'])}\n"]
         printed.show([*shown, terminal.summary(run.folder, run.sequence)])
-
-
-def _result(values: dict[str, Any], told: str, as_json: bool) -> None:
-    if as_json:
-        _print_json(values)
-    else:
-        print(told)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def run_from_shell() -> None:

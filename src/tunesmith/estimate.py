@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunesmith import run
+from tunesmith import run, trained
 from tunesmith.account import METRICS
 from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import silent
@@ -88,7 +88,7 @@ def estimate(prepared: Prepared, splits: Splits, examples: Examples, started: fl
     """
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as quiet:
         folder = Path(temporary)
-        started += timed(run.lay_out, folder, prepared, splits)
+        started += timed(trained.lay_out, folder, prepared, splits)
         trial = _train(folder, prepared, splits, examples, quiet)
         memory = peak_memory() + _growing(folder, prepared, splits, trial)
         loaded, saved = _saved(folder, prepared)
@@ -135,13 +135,13 @@ def _train(folder: Path, prepared: Prepared, splits: Splits, examples: Examples,
 
         def validate(count: int) -> None:
             task = _answering(prepared, count / len(rows), len(rows)).recipe.task
-            run.validate(replace(predictor, task=task), _part(rows, count))
+            trained.validate(replace(predictor, task=task), _part(rows, count))
 
         trial.evaluation = grown(validate, len(rows), PREDICTING)
         trial.later = timed(validate, trial.evaluation.count)
 
     trial.after_first, trial.after_last = after_first, after_last
-    outside = loop.Outside(folder / run.CHECKPOINTS, Log(folder / METRICS), dict, trial.interrupted)
+    outside = loop.Outside(folder / trained.CHECKPOINTS, Log(folder / METRICS), dict, trial.interrupted)
     replace(prepared, batches=batches, recipe=replace(recipe, train=settings)).train(outside)
     trial.saving = time.perf_counter() - trial.since
     # The loop leaves this to a later one where it was interrupted.
@@ -152,7 +152,7 @@ def _train(folder: Path, prepared: Prepared, splits: Splits, examples: Examples,
 def _saved(folder: Path, prepared: Prepared) -> tuple[Any, float]:
     """The model, saved and loaded again, and the seconds that this took."""
     began = time.perf_counter()
-    loaded = run.save(folder, prepared)
+    loaded = trained.save(folder, prepared)
     return loaded, time.perf_counter() - began
 
 

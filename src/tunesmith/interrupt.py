@@ -9,6 +9,13 @@ from types import FrameType, TracebackType
 from tunesmith.core.notes import warn
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training within a larger piece of work was interrupted; it is saved, and goes on when the work is done again.
+
+    No fault of anybody: as a KeyboardInterrupt it passes whoever turns faults into messages.
+    """
+
+
 class Interrupt:
     """While active, catches SIGINT and SIGTERM; `asked` tells whether one came."""
 

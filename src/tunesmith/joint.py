@@ -26,7 +26,7 @@ from tunesmith.recipe import Recipe, merged, resolve
 KEY, OWN = "tasks", ("task", "data")
 OBJECTIVE = "multi_task"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-TAKEN = ("checkpoints", "model", "predictions", "merged")
+TAKEN = ("checkpoints", "model", "predictions", "merged", "tensorboard", "wandb")
 """Names of folders that a run has."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from tunesmith import account, examples, prepare
+from tunesmith import account, examples, prepare, trained
 from tunesmith import run as runs
 from tunesmith.account import METRICS
 from tunesmith.core import document
@@ -35,12 +35,14 @@ from tunesmith.models import joint as models
 from tunesmith.models.load import Backbone
 from tunesmith.prepare import Prepared
 from tunesmith.report import page
-from tunesmith.run import CHECKPOINTS, DATA, Run
+from tunesmith.run import Run
 from tunesmith.serve.folder import MODEL, RECIPE, TASK, check_data, read_recipe
 from tunesmith.train import faster, loop, precision
 from tunesmith.train.log import Log, Watcher, lines
 from tunesmith.train.several import SeveralBatches
 from tunesmith.train.speed import SpeedSettings
+from tunesmith.train.tracking import Tracking, tracked
+from tunesmith.trained import CHECKPOINTS, DATA
 
 
 class Mean(Task):
@@ -84,7 +86,7 @@ def start(joint: Joint, out: str | Path | None = None, watch: Watcher | None = N
         with writing_folder(folder) as temporary:
             for name, alone in made.each.items():
                 (temporary / name).mkdir()
-                runs.lay_out(temporary / name, alone, splits[name])
+                trained.lay_out(temporary / name, alone, splits[name])
             write_text(temporary / RECIPE, made.joint.placed().text())
         with runs.locked(folder):
             return _go_on(folder, made, watch, notes)
@@ -128,7 +130,11 @@ def prepared(joint: Joint, splits: Mapping[str, Splits], folder: Path | None = N
     recipe = recipes[main]
     sizes = [len(one.rows) for one in batches.values()]
     several = SeveralBatches(
-        list(batches.values()), names, partial(objective.shares, sizes), recipe.train.epochs, recipe.train.seed
+        list(batches.values()),
+        names,
+        partial(objective.shares, sizes),
+        recipe.train.epochs,
+        recipe.data.ordered_by(recipe.train.seed),
     )
     training = prepare.built(recipe, backbones[main], several, world)
     training.task = Mean()
@@ -156,7 +162,12 @@ def _as_one(training: Training, model: nn.Module) -> Training:
 
 
 def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]) -> Run:
-    log = Log(folder / METRICS, watch)
+    with tracked(made.joint.first.trackers, folder, made.joint.values(), watch) as told:
+        return _to_the_end(folder, made, told, notes)
+
+
+def _to_the_end(folder: Path, made: Together, told: Tracking, notes: list[str]) -> Run:
+    log = Log(folder / METRICS, told)
     if not all((folder / name / MODEL).is_dir() for name in made.each) and not _train(folder, made, log):
         return Run(folder, False)
     account.judge(folder)
@@ -165,18 +176,18 @@ def _go_on(folder: Path, made: Together, watch: Watcher | None, notes: list[str]
     found: dict[str, Any] = {}
     for name, one in made.each.items():
         place, splits = folder / name, made.splits[name]
-        shown = Result([], [*splits.panels, *examples.sample(one).panels()])
-        write_json(place / DATA, shown.as_json())
         write_text(place / METRICS, _record(folder, name))
+        panels = [*splits.panels, *account.mixed(place, one), *examples.sample(one).panels()]
+        write_json(place / DATA, Result([], panels).as_json())
         with models.alone(one.backbone.model):
             own = replace(one, training=_as_one(made.main.training, one.backbone.model))
-            loaded = runs.save(place, own)
+            loaded = trained.save(place, own)
             runs.evaluate(place, own, loaded, splits)
-        page.write(place)
+        runs.show(place)
         found[name] = read_json(place / EVALUATION)
     write_json(folder / EVALUATION, evaluation(made.joint.title, found, account.cost(folder, made.main)))
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    page.write(folder)
+    told.finish({"": read_json(folder / EVALUATION), **found}, page.write(folder))
     return Run(folder, True)
 
 
@@ -187,6 +198,9 @@ def _train(folder: Path, made: Together, log: Log) -> bool:
         outside = loop.Outside(folder / CHECKPOINTS, log, lambda: _validate(predictors, made.splits), interrupt.asked)
         ended = replace(main, recipe=replace(main.recipe, speed=_speed(main))).train(outside)
     log.write("memory", step=main.training.step, peak_bytes=peak_memory())
+    for name, one in made.each.items():
+        if ended and one.batches.mix is not None:
+            log.write("files", step=main.training.step, task=name, seen=list(one.batches.seen))
     for name, predictor in predictors.items():
         precision.uncast(predictor.model)
         rows, task = made.splits[name].validation, predictor.task
@@ -219,7 +233,7 @@ def _validate(predictors: Mapping[str, Predictor], splits: Mapping[str, Splits])
     found: dict[str, float] = {}
     losses, scores = [], []
     for name, predictor in predictors.items():
-        values = runs.validate(predictor, splits[name].validation)
+        values = trained.validate(predictor, splits[name].validation)
         found |= {f"{name} {key}": value for key, value in values.items()}
         if values:
             losses.append(values["loss"])
@@ -233,6 +247,8 @@ def _record(folder: Path, name: str) -> str:
     """The record of the training as that of one task: of evaluations its own metrics."""
     kept = []
     for line in lines(folder / METRICS):
+        if line.get("task", name) != name:
+            continue
         if line["event"] == "evaluation":
             own = {key.removeprefix(f"{name} "): value for key, value in line["metrics"].items()
                    if key.startswith(f"{name} ")}  # fmt: skip

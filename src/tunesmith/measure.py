@@ -6,7 +6,8 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +20,14 @@ from tunesmith.core import registry
 from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError, UserError
 from tunesmith.core.files import read_json
-from tunesmith.core.finished import Finished, Predictions
+from tunesmith.core.finished import Again, Finished, NoBefore, Predictions
 from tunesmith.core.notes import note, silent, warn
 from tunesmith.core.panel import Result
 from tunesmith.core.part import Reader, Suite, Task
 from tunesmith.core.rows import Rows
 from tunesmith.data.read import read
 from tunesmith.evaluate.predict import Predictor
+from tunesmith.evaluate.unmeasured import unmeasured
 from tunesmith.models import load as models
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
@@ -34,6 +36,8 @@ from tunesmith.train import faster
 from tunesmith.train.speed import SpeedSettings
 
 EVALUATION = "evaluation.json"
+Spec = str | Mapping[str, Any]
+"""A suite by its name, or a mapping with its settings."""
 MANY = 200
 """Rows from which on it pays to make the shortcuts ready."""
 
@@ -85,21 +89,46 @@ class Answers:
         return faster.answering(self.model, self.speed) if len(rows) > MANY else nullcontext()
 
 
+def answering(backbone: Backbone, recipe: Recipe) -> Answers:
+    """A model of the recipe, ready to be asked."""
+    predictor = Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
+    return Answers(predictor, recipe.speed)
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """What is at hand of the run that is measured. folder: where not given, the one that holds the predictions. train:
+    the training rows. again: what trains the recipe once more. sources: of each split, where its rows were read.
+    """
+
+    folder: Path | None = None
+    train: Rows | None = None
+    again: Again | None = None
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
 def suites(
-    recipe: Recipe,
-    backbone: Backbone,
-    splits: Mapping[str, Rows],
-    predictions: Path,
-    train: Rows | None = None,
-    folder: Path | None = None,
+    recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, at_hand: AtHand | None = None
 ) -> dict[str, Any]:
-    """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason.
+    """What every suite of the recipe finds on the held-out splits, as JSON values; of one that fails, the reason."""
+    return results(recipe.suites, finished(recipe, backbone, splits, predictions, at_hand))
+
+
+def results(chosen: Sequence[Suite], finished: Finished) -> dict[str, Any]:
+    """What suites find, by their names, as JSON values."""
+    return {suite.word(): _explained(suite, finished.task, _measured(suite, finished)) for suite in chosen}
+
+
+def finished(
+    recipe: Recipe, backbone: Backbone, splits: Mapping[str, Rows], predictions: Path, at_hand: AtHand | None = None
+) -> Finished:
+    """The model as suites see it; it has answered the held-out splits.
 
     Predictions go to `predictions`, a file a split. The untrained model, a baseline, is the recipe's backbone loaded
-    anew. train: the training rows, where they are at hand. folder: the run's; where not given, the one that holds
-    `predictions`.
+    anew.
     """
-    now = Answers(_predictor(backbone, recipe), recipe.speed)
+    at_hand = at_hand or AtHand()
+    now = answering(backbone, recipe)
     found = {name: now.predict(rows, predictions / f"{name}.jsonl") for name, rows in splits.items()}
     for name, predictions_of in found.items():
         if predictions_of.cut:
@@ -109,27 +138,29 @@ def suites(
     def before() -> Answers:
         fresh = prepare.load_backbone(recipe)
         fresh.model.to(backbone.model.device)  # type: ignore[arg-type]
-        return Answers(_predictor(fresh, recipe), recipe.speed)
+        return answering(fresh, recipe)
 
     @cache
     def untrained(name: str) -> Predictions:
         return before().predict(splits[name])
 
-    finished = Finished(
+    return Finished(
         task=recipe.task,
         splits=splits,
         predict=found.__getitem__,
         untrained=untrained,
         lines=lambda name, places: _lines(predictions / f"{name}.jsonl", places),
         seed=recipe.train.seed,
-        train=lambda: train,
+        train=lambda: at_hand.train,
         now=now,
         before=before,
         read=lambda path: read(path, recipe.task.columns()).rows,
-        folder=predictions.parent if folder is None else folder,
+        folder=at_hand.folder or predictions.parent,
         headed=lambda classes: under(recipe, classes).to(backbone.model.device),  # type: ignore[arg-type]
+        recipe=recipe.values(),
+        again=at_hand.again,
+        files={name: Path(source["path"]) for name, source in at_hand.sources.items() if name in splits},
     )
-    return {suite.word(): _measured(suite, finished).as_json() for suite in recipe.suites}
 
 
 def under(recipe: Recipe, classes: tuple[str, ...]) -> PreTrainedModel:
@@ -144,15 +175,39 @@ def _measured(suite: Suite, finished: Finished) -> Result:
     """What a suite finds. One that fails takes nothing else along: its reason is said, and stands in its place."""
     try:
         return suite.measure(finished)
+    except NoBefore as error:
+        return Result(panels=[unmeasured(f"Suite '{suite.word()}'", error.message)])
     except (UserError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         warn(f"The suite '{suite.word()}' failed: {reason}")
         return Result(failed=reason)
 
 
-def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, Any]:
-    """What the run measured at its end; with `data`, what the suites of these names find on that file, as the split
-    `test`, with the settings of the run's recipe where it names them.
+def _explained(suite: Suite, task: Task, result: Result) -> dict[str, Any]:
+    """A result as JSON values, with the suite's question and with what its figures are: by the suite, or by the task,
+    whose metrics it gives.
+    """
+    defines = {figure.name: definition(figure.name, suite.defines, task.defines) for figure in result.figures}
+    known = {name: text for name, text in defines.items() if text}
+    return replace(result, asks=suite.asks, defines=known).as_json()
+
+
+def definition(name: str, *known: Mapping[str, str]) -> str:
+    """What the figure of this name is, by the first that knows it; in their names `*` stands for anything."""
+    found = (text for names in known for pattern, text in names.items() if fnmatchcase(name, pattern))
+    return next(found, "")
+
+
+def chosen(recipe: Recipe, specs: Sequence[Spec]) -> list[Suite]:
+    """Suites by their names, with the settings of the recipe where it names them, or by mappings with their own."""
+    own = {suite.word(): suite for suite in recipe.suites}
+    return [cast(Suite, own[one] if isinstance(one, str) and one in own else registry.build("evaluate", one))
+            for one in specs]  # fmt: skip
+
+
+def again(folder: Path, data: Path | None, specs: Sequence[Spec], predictions: Path | None = None) -> dict[str, Any]:
+    """What the run measured at its end; with `data`, what these suites (`chosen`) find on that file, as the split
+    `test`. Predictions go to the folder `predictions`, where one is given.
 
     Raises RunFolderError for a run that is not finished, DataError for a file that does not fit the task.
     """
@@ -161,24 +216,21 @@ def again(folder: Path, data: Path | None, names: Sequence[str]) -> dict[str, An
         if not (folder / EVALUATION).is_file():
             raise RunFolderError(f"The run {folder} is not finished.", hint=f"Go on with: tunesmith resume {folder}")
         return cast(dict[str, Any], read_json(folder / EVALUATION))
-    own = {suite.word(): suite for suite in recipe.suites}
-    chosen = [own.get(name) or cast(Suite, registry.build("evaluate", name)) for name in names]
+    wanted = chosen(recipe, specs)
     loaded = session.load(folder)
     table = read(data, recipe.task.columns())
     prepare.check_truths(recipe.task, table.rows, str(table.path))
-    recipe = replace(loaded.recipe, suites=chosen)
+    recipe = replace(loaded.recipe, suites=wanted)
+    at_hand = AtHand(folder, sources={"test": {"path": table.path}})
     with tempfile.TemporaryDirectory() as temporary:
-        found = suites(recipe, loaded.backbone, {"test": table.rows}, Path(temporary), folder=folder)
+        place = Path(temporary) if predictions is None else predictions
+        found = suites(recipe, loaded.backbone, {"test": table.rows}, place, at_hand)
     return {
         "title": f"{recipe.title}, measured on {data}",
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
         "suites": found,
     }
-
-
-def _predictor(backbone: Backbone, recipe: Recipe) -> Predictor:
-    return Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
 
 
 def _lines(path: Path, places: Sequence[int]) -> list[Row]:

@@ -72,7 +72,7 @@ class Prepared:
         for report in reports:
             if report.kept:
                 outside.log.write("frozen", step=self.training.step, **asdict(report))
-        if ended and self.batches.mix is not None:
+        if ended and self.several is None and self.batches.mix is not None:
             outside.log.write("files", step=self.training.step, seen=list(self.batches.seen))
         return ended
 
@@ -81,8 +81,7 @@ def settle(recipe: Recipe) -> Recipe:
     """The recipe with every `auto` and every default that depends on the method or the machine filled in, and said."""
     device = precision.choose_device(recipe.train.device)
     kind = precision.choose_precision(recipe.train.precision, device)
-    usual = FROM_NOTHING if recipe.model.scratch else recipe.method.learning_rate
-    rate = recipe.train.learning_rate or usual
+    rate = recipe.train.learning_rate or usual_rate(recipe)
     note(f"Device {device}, precision {kind}, learning rate {rate:g}.")
     chosen = {"device": device, "precision": kind, "learning_rate": rate}
     model = models.with_words(recipe.model, recipe.task.reads)
@@ -91,8 +90,17 @@ def settle(recipe: Recipe) -> Recipe:
     return replace(recipe, model=model, train=recipe.train.model_copy(update=chosen))
 
 
+def usual_rate(recipe: Recipe) -> float:
+    """The peak rate where the recipe names none."""
+    return FROM_NOTHING if recipe.model.scratch else recipe.method.learning_rate
+
+
 def check_fit(recipe: Recipe, splits: Splits | DataSettings) -> None:
-    """Refuse what can be seen before training: a part that waits for evaluations that never come."""
+    """Refuse what can be seen before training: a tracker whose library is not there, a part that waits for evaluations
+    that never come.
+    """
+    for tracker in recipe.trackers:
+        tracker.check()
     if splits.validation is not None:
         return
     waiting = [part.word() for part in recipe.parts if type(part).after_eval is not Part.after_eval]
@@ -130,7 +138,7 @@ def modified(
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
     read = partial(earlier.of_file, recipe, backbone)
     world = World(before, backbone.limit, read, cast, partial(faster.beside, recipe.speed), folder)
-    for part in (*recipe.parts, *recipe.suites):
+    for part in (*recipe.parts, *recipe.suites, *recipe.trackers):
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)
     return accelerator, world
@@ -148,8 +156,8 @@ def fed(recipe: Recipe, splits: Splits, backbone: Backbone) -> tuple[Recipe, Bat
     _check_couples(backbone, recipe)
     batches = Batches(
         arranged.rows, lengths, recipe.task, backbone.tokenizer, backbone.limit,
-        settings.size, settings.micro_batch_size or settings.size, settings.seed, ahead=recipe.speed.ahead,
-        kept=arranged.kept, mix=arranged.mix,
+        settings.size, settings.micro_batch_size or settings.size, recipe.data.ordered_by(settings.seed),
+        ahead=recipe.speed.ahead, kept=arranged.kept, mix=arranged.mix,
     )  # fmt: skip
     return recipe, batches
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Show]:
+    """A watcher that shows on this console, while the block lasts."""
+    show = Show(console)
+    try:
+        yield show
+    finally:
+        show.close()
 
 
 class Show:

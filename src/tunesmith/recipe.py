@@ -21,13 +21,15 @@ from tunesmith.core.errors import DataError, RecipeError, UserError, nearest, ra
 from tunesmith.core.faults import dotted, located, shown
 from tunesmith.core.notes import note
 from tunesmith.core.part import Method, Objective, Part, Schedule, Suite, Task
+from tunesmith.core.tracker import Tracker
 from tunesmith.data import sample
 from tunesmith.data.settings import DataSettings
 from tunesmith.models.settings import ModelSettings
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.speed import SpeedSettings
 
-SECTIONS = ("model", "task", "data", "method", "objective", "regularizers", "schedules", "train", "speed", "evaluate")
+SECTIONS = ("model", "task", "data", "method", "objective", "regularizers", "schedules", "train", "speed", "evaluate",
+            "track")  # fmt: skip
 BARE = {"data": "train", "speed": "shortcuts"}
 DEFAULTS = {"method": "full", "objective": "supervised"}
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -48,6 +50,7 @@ class Recipe:
     train: TrainSettings
     speed: SpeedSettings
     suites: list[Suite]
+    trackers: list[Tracker]
 
     @property
     def parts(self) -> list[Part]:
@@ -72,6 +75,7 @@ class Recipe:
             "train": self.train.model_dump(),
             "speed": self.speed.model_dump(),
             "evaluate": [registry.spec(part) for part in self.suites],
+            "track": [registry.spec(part) for part in self.trackers],
         }
 
     def text(self) -> str:
@@ -144,6 +148,7 @@ def resolve(read: Document, where: str = "") -> Recipe:
     regularizers = _parts("regularizers", values, "regularizers", [], faults)
     schedules = _parts("schedules", values, "schedules", [], faults)
     suites = _parts("evaluate", values, "evaluate", ["task"], faults)
+    trackers = _parts("trackers", values, "track", [], faults)
     schedules = _with_rate(schedules, faults)
     if task is not None and objective is not None:
         _fit(cast(Task, task), cast(Objective, objective), faults)
@@ -155,7 +160,7 @@ def resolve(read: Document, where: str = "") -> Recipe:
     assert model and data and train and speed and task and method and objective
     return Recipe(
         model, cast(Task, task), data, cast(Method, method), cast(Objective, objective), regularizers, schedules, train,
-        speed, cast(list[Suite], suites),
+        speed, suites, trackers,
     )  # fmt: skip
 
 
@@ -183,17 +188,14 @@ def _given(values: Mapping[str, Any], key: str, default: Any) -> Any:
 
 
 def _part(kind: str, spec: Any, path: tuple[str | int, ...], faults: list[Fault]) -> Part | None:
+    word = registry.KINDS[kind]
     if not isinstance(spec, str | Mapping):
-        faults.append(
-            (path, f"{shown(spec)} is neither the name of a {registry.KINDS[kind]} nor a mapping with `name`")
-        )
+        faults.append((path, f"{shown(spec)} is neither the name of a {word} nor a mapping with `name`"))
         return None
     settings = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = settings.pop("name", None)
     if name is None:
-        faults.append(
-            (path, f"names no {registry.KINDS[kind]}: `name` is missing. {nearest('', registry.names(kind))}")
-        )
+        faults.append((path, f"names no {word}: `name` is missing. {nearest('', registry.names(kind))}"))
         return None
     try:
         part = registry.load(kind, str(name))
@@ -228,8 +230,7 @@ def _with_rate(schedules: list[Any], faults: list[Fault]) -> list[Any]:
 
 
 def _fit(task: Task, objective: Objective, faults: list[Fault]) -> None:
-    lacking = sorted(objective.needs - task.gives)
-    if lacking:
+    if lacking := sorted(objective.needs - task.gives):
         needs = f"'{objective.word()}' needs {', '.join(lacking)} in a batch"
         faults.append((("objective",), f"{needs}, which the task '{task.word()}' does not give"))
 
@@ -279,8 +280,7 @@ def _looked_up(spec: dict[str, Any], data: DataSettings | None) -> dict[str, Any
         columns, rows = sample.peek(data.train, lenient=True)
     except DataError:
         return spec
-    found = {key: value for key, value in (task.suits(columns, rows) or {}).items() if key not in spec}
-    if found:
+    if found := {key: value for key, value in (task.suits(columns, rows) or {}).items() if key not in spec}:
         note(f"Task: {spec['name']} ({_told(found, columns)}), by the file's columns.")
     return {**spec, **found}
 

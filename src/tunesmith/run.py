@@ -13,52 +13,38 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
-from tunesmith import account, examples, measure, prepare
+from tunesmith import account, examples, measure, prepare, trained
 from tunesmith.account import METRICS
-from tunesmith.core.column import Row
 from tunesmith.core.errors import RunFolderError
-from tunesmith.core.files import (
-    check_writable,
-    read_json,
-    remove_leftovers,
-    write_json,
-    write_text,
-    writing_folder,
-)
-from tunesmith.core.mapped import Mapped
+from tunesmith.core.files import check_writable, read_json, remove_leftovers, write_json, writing_folder
+from tunesmith.core.finished import Again
 from tunesmith.core.notes import listening, note
 from tunesmith.core.panel import Result
-from tunesmith.core.part import Task
-from tunesmith.core.peak import peak_memory
-from tunesmith.core.rows import each, take
 from tunesmith.core.world import Old
-from tunesmith.data import sources
 from tunesmith.data.load import Splits
 from tunesmith.data.load import load as load_data
-from tunesmith.evaluate.predict import Predictor
-from tunesmith.interrupt import Interrupt
-from tunesmith.measure import EVALUATION
-from tunesmith.models import artifact
+from tunesmith.further import FromRun
+from tunesmith.interrupt import Interrupted
+from tunesmith.measure import EVALUATION, AtHand
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
 from tunesmith.report import page
-from tunesmith.serve import session
-from tunesmith.serve.folder import ENVIRONMENT, TOKENIZER, check_data
-from tunesmith.serve.session import MODEL, PROBE, RECIPE, TASK, Session
-from tunesmith.train import faster, loop
+from tunesmith.serve import card, session
+from tunesmith.serve.folder import check_data
+from tunesmith.serve.session import MODEL, RECIPE, Session
 from tunesmith.train.log import Log, Watcher
+from tunesmith.train.tracking import Tracking, tracked
+from tunesmith.trained import CHECKPOINTS, DATA, PROOF
 
-DATA, LOCK = "data.json", ".lock"
-CHECKPOINTS, PREDICTIONS, PROOF = "checkpoints", "predictions", "proof.json"
-PROBED = 16
+LOCK, PREDICTIONS = ".lock", "predictions"
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def start(
         prepare.learn(recipe, splits)
         prepared = prepare.prepare(recipe, splits, before, folder)
         with writing_folder(folder) as temporary:
-            lay_out(temporary, prepared, splits)
+            trained.lay_out(temporary, prepared, splits)
         with locked(folder):
             return _go_on(folder, prepared, splits, watch, notes)
 
@@ -110,96 +96,54 @@ def resume(folder: str | Path, watch: Watcher | None = None, before: Sequence[Ol
         if (folder / EVALUATION).is_file():
             note(f"The run {folder} is finished; its report is written anew.")
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-            page.write(folder)
+            show(folder)
             return Run(folder, True)
         splits = load_data(recipe.data, recipe.task.columns())
         check_data(folder, splits)
         return _go_on(folder, prepare.prepare(recipe, splits, before, folder), splits, watch, notes)
 
 
-def lay_out(folder: Path, prepared: prepare.Prepared, splits: Splits) -> None:
-    """Write what a run's folder holds before the first update."""
-    recipe = replace(prepared.recipe, data=sources.absolute(prepared.recipe.data))
-    write_json(folder / TASK, recipe.task.state())
-    write_json(folder / DATA, Result([], splits.panels).as_json())
-    write_json(folder / ENVIRONMENT, account.environment(recipe, splits))
-    write_json(folder / PROBE, _probe(recipe, splits))
-    if recipe.model.tokenizer is not None:
-        write_text(folder / TOKENIZER, recipe.model.tokenizer)
-    write_text(folder / RECIPE, recipe.text())
-
-
 def _go_on(folder: Path, prepared: prepare.Prepared, splits: Splits, watch: Watcher | None, notes: list[str]) -> Run:
-    log = Log(folder / METRICS, watch)
-    if not (folder / MODEL).is_dir() and not _train(folder, prepared, splits, log):
+    with tracked(prepared.recipe.trackers, folder, prepared.recipe.values(), watch) as told:
+        return _to_the_end(folder, prepared, splits, told, notes)
+
+
+def _to_the_end(folder: Path, prepared: prepare.Prepared, splits: Splits, told: Tracking, notes: list[str]) -> Run:
+    log = Log(folder / METRICS, told)
+    if not (folder / MODEL).is_dir() and not trained.train(folder, prepared, splits, log):
         return Run(folder, False)
     # Examples as the model saw them are for the report alone: training need not wait for them.
     panels = [*splits.panels, *account.mixed(folder, prepared), *examples.sample(prepared).panels()]
     write_json(folder / DATA, Result([], panels).as_json())
     account.judge(folder)
-    loaded = save(folder, prepared)
+    loaded = trained.save(folder, prepared)
     for text in notes:
         log.write("note", text=text)
-    evaluate(folder, prepared, loaded, splits)
+    # A suite may train further models: nothing of this training's state is needed any more.
+    prepared.training.optimizer.state.clear()
+    try:
+        evaluate(folder, prepared, loaded, splits, FromRun.of(folder, prepared, splits, told.watch))
+    except Interrupted:
+        return Run(folder, False)
     # Nothing is left to resume: the model is saved and proven.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    page.write(folder)
+    show(folder)
+    told.finish({"": read_json(folder / EVALUATION)}, folder / page.NAME)
     return Run(folder, True)
 
 
-def _train(folder: Path, prepared: prepare.Prepared, splits: Splits, log: Log) -> bool:
-    backbone, recipe = prepared.backbone, prepared.recipe
-    predictor = Predictor(backbone.model, backbone.tokenizer, recipe.task, backbone.limit, recipe.train.precision)
-    with Interrupt() as interrupt:
-        outside = loop.Outside(
-            folder / CHECKPOINTS, log, lambda: validate(predictor, splits.validation), interrupt.asked
-        )
-        ended = prepared.train(outside)
-    log.write("memory", step=prepared.training.step, peak_bytes=peak_memory())
-    if ended and splits.validation is not None and type(recipe.task).settle is not Task.settle:
-        with faster.answering(backbone.model, recipe.speed):
-            found = predictor.predict(splits.validation)
-        recipe.task.settle(recipe.task.truths(each(splits.validation)), found.answers)
-        write_json(folder / TASK, recipe.task.state())
-    return ended
+def show(folder: Path) -> None:
+    """Write what a finished run shows: its report, and the card of its model."""
+    card.write(folder)
+    page.write(folder)
 
 
-def validate(predictor: Predictor, rows: Mapped | None) -> Mapping[str, float]:
-    """Loss and metrics on the validation split; nothing where there is none."""
-    if rows is None:
-        return {}
-    task, found = predictor.task, predictor.predict(rows)
-    return {"loss": found.loss, **task.metrics(task.truths(each(rows)), found.answers)}
-
-
-def save(folder: Path, prepared: prepare.Prepared) -> Backbone:
-    """Write model/, load it again and compare, before it takes its place; return what was loaded.
-
-    A model that is there already (of a run that was killed later) was proven, and is only loaded.
+def evaluate(
+    folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits, again: Again | None = None
+) -> None:
+    """Measure a trained model that was saved and loaded again, with every suite, on every held-out split. again: what
+    trains its recipe once more, where suites may.
     """
-    recipe, backbone = prepared.recipe, prepared.backbone
-    if not (folder / MODEL).is_dir():
-        rows = read_json(folder / PROBE)
-        trained = artifact.outputs(backbone.model, session.probe_batches(recipe, backbone, rows))
-        artifact.check_finite(trained)
-        with writing_folder(folder / MODEL) as temporary:
-            artifact.write(backbone, recipe.method, recipe.task, temporary)
-            saved = _load(temporary, recipe)
-            again = artifact.outputs(saved.model, session.probe_batches(recipe, saved, rows))
-            difference = artifact.prove(trained, again, "The saved model")
-            proof = {"folder": MODEL, "compared_rows": len(rows), "largest_difference": difference}
-            write_json(folder / PROOF, proof)
-    loaded = _load(folder / MODEL, recipe)
-    loaded.model.to(prepared.accelerator.device)
-    return loaded
-
-
-def _load(folder: Path, recipe: Recipe) -> Backbone:
-    return artifact.load(folder, recipe.model, recipe.task, recipe.method, recipe.train.seed)
-
-
-def evaluate(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits: Splits) -> None:
-    """Measure a trained model that was saved and loaded again, with every suite, on every held-out split."""
     recipe = prepared.recipe
     held_out = {"validation": splits.validation, "test": splits.test}
     there = {name: rows for name, rows in held_out.items() if rows is not None}
@@ -207,18 +151,13 @@ def evaluate(folder: Path, prepared: prepare.Prepared, loaded: Backbone, splits:
         "title": recipe.title,
         "metric": recipe.task.metric,
         "higher_is_better": recipe.task.higher_is_better,
-        "suites": measure.suites(recipe, loaded, there, folder / PREDICTIONS, splits.train),
+        "suites": measure.suites(
+            recipe, loaded, there, folder / PREDICTIONS, AtHand(folder, splits.train, again, splits.sources)
+        ),
         "cost": account.cost(folder, prepared),
         "artifact": read_json(folder / PROOF),
     }
     write_json(folder / EVALUATION, evaluation)
-
-
-def _probe(recipe: Recipe, splits: Splits) -> list[Row]:
-    """Rows on which the trained, the saved and the merged model are compared: inputs alone."""
-    rows = splits.validation or splits.test or splits.train
-    roles = [column.role for column in recipe.task.columns() if not column.target]
-    return [{role: row[role] for role in roles if role in row} for row in take(rows, slice(0, PROBED))]
 
 
 def new_folder(recipe: Recipe, out: str | Path | None) -> Path:

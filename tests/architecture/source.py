@@ -11,7 +11,7 @@ from typing import TypeVar
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "tunesmith"
 PART = "core/part.py: Part"
-PART_FOLDERS = ("tasks", "methods", "objectives", "regularizers", "schedules")
+PART_FOLDERS = ("tasks", "methods", "objectives", "regularizers", "schedules", "trackers")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Node = TypeVar("Node", bound=ast.AST)

@@ -13,7 +13,7 @@ from tests.architecture import source
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "sklearn", "plotly"}
 
-ENTRANCES = {"__init__.py", "__main__.py", "cli.py"}
+ENTRANCES = {"__init__.py", "__main__.py", "cli.py", "cli_runs.py"}
 """The files that start quickly because they load others only when asked."""
 
 CALL = f"""

@@ -263,7 +263,7 @@ def test_longer_texts_are_cut_and_said(desk: Desk) -> None:
         (["predict", "run"], "Missing argument"),
         (["explain", "nothing"], ["Nothing is called 'nothing'.", "Known: ", "lora"]),
         (["list", "methds"], "There is no kind of part 'methds'. Did you mean 'methods'?"),
-        (["evaluate", "run", "--suite", "task"], "--suite says how to measure a file, but none is given."),
+        (["evaluate", "run", "--suite", "task"], "The folder run does not exist."),
     ],
 )
 def test_typing_mistakes(desk: Desk, rows: Path, command: list[str], says: str | list[str]) -> None:

@@ -48,7 +48,15 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_sequence_is_measured_and_told(program: Program, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forgetting = import_module("forgetting")
-    given = Namespace(data=data, rows=24, epochs=1.0, model="builtin:tiny-bert", made=False)
+    given = Namespace(
+        data=data,
+        tasks=["sst2", "ag_news", "mrpc"],
+        rows=24,
+        held_out=8,
+        epochs=1.0,
+        model="builtin:tiny-bert",
+        made=False,
+    )
     found = forgetting.one(given, "replay, share 0.25", 0)
     figures = {"average", "backward transfer", "forgetting", "forward transfer"}
     assert set(found) == {*figures, "newest", "seconds", "peak"}
@@ -62,7 +70,8 @@ def test_a_sequence_is_measured_and_told(program: Program, data: Path, monkeypat
 
 def test_protections_begin_with_the_second_stage(program: Program, tmp_path: Path) -> None:
     forgetting = import_module("forgetting")
-    stages = forgetting.recipe(tmp_path, forgetting.VARIANTS["distill"], 0, 1.0, "builtin:tiny-bert")["stages"]
+    given = Namespace(tasks=forgetting.SEQUENCE, epochs=1.0, model="builtin:tiny-bert")
+    stages = forgetting.recipe(tmp_path, forgetting.VARIANTS["distill, strength 1"], 0, given)["stages"]
     assert [bool(stage.get("regularizers")) for stage in stages] == [False, True, True, True]
 
 

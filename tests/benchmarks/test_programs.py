@@ -8,11 +8,13 @@ import xml.etree.ElementTree as xml
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests import toy
+from tunesmith import cli
 
 # Of the other side: no warning of it is ours.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -161,6 +163,20 @@ def test_the_gpu_program_is_tried_out_on_a_cpu(
 def test_without_a_gpu_the_page_says_so(program: Program, tmp_path: Path) -> None:
     program("gpu", "--out", str(tmp_path / "gpu.md"))
     assert "GPU figures are not measured" in (tmp_path / "gpu.md").read_text()
+
+
+def test_many_rows_are_measured(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([5, 3, 4])
+
+    def here(command: list[str], environment: object) -> tuple[float, Any]:
+        assert cli.main(command[3:]) == 0
+        return 1.0, SimpleNamespace(peak=9e6, own=next(held) * 1e6)
+
+    monkeypatch.setattr(import_module("many_rows"), "watched", here)
+    page = tmp_path / "page.md"
+    program("many_rows", "--sizes", "32", "64", "--trained", "32", "--suites", "task", "--out", str(page))
+    table = [line.split("|") for line in page.read_text(encoding="utf-8").split("\n") if "|" in line]
+    assert [[row[1].strip(), row[5].strip()] for row in table[2:]] == [["32", "+0"], ["64", "+1"]]
 
 
 def test_cost_over_rows(program: Program, tmp_path: Path) -> None:

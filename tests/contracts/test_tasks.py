@@ -189,3 +189,19 @@ def test_it_goes_with_every_method(task: str, backbone: str, method: str, tmp_pa
 def _first_moment(toyed: Prepared, parameter: torch.nn.Parameter) -> torch.Tensor:
     # After one step from zero, AdamW's first moment is a tenth of the gradient.
     return cast(torch.Tensor, toyed.training.optimizer.state[parameter]["exp_avg"])
+
+
+@pytest.mark.parametrize(("task", "backbone"), FIRST)
+def test_lines_tell_the_answers_again(task: str, backbone: str, tmp_path: Path) -> None:
+    toyed = built(task, backbone)
+    part, rows = toyed.recipe.task, toy.rows_for(toyed.recipe.task)
+    predictor = Predictor(toyed.training.model, toyed.backbone.tokenizer, part, toyed.backbone.limit)
+    found = predictor.predict(rows, out=tmp_path / "lines.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    again = part.reread(lines)
+    if again is None:
+        return
+    expected = part.metrics(part.truths(take(rows, list(range(len(rows))))), found.answers)
+    told = part.metrics(part.truths(lines), again)
+    # Lines are rounded to six digits, and the answers of an untrained model hardly differ.
+    assert told[part.metric] == pytest.approx(expected[part.metric], rel=0.02)

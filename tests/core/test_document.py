@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.core.document import read
+from tunesmith.core.document import flat, read
 from tunesmith.core.errors import RecipeError
 
 TEXT = """\
@@ -92,3 +92,10 @@ def test_a_file_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> No
     write(tmp_path, TEXT)
     with pytest.raises(RecipeError, match=r"does not exist(.|\n)*Did you mean 'recipe\.yaml'"):
         read(tmp_path / "recipee.yaml")
+
+
+def test_values_by_dotted_keys() -> None:
+    values = {"train": {"epochs": 3, "more": {}}, "schedules": [{"name": "a"}, "b"], "regularizers": [], "x": None}
+    assert flat(values) == {
+        "train.epochs": 3, "train.more": {}, "schedules.0.name": "a", "schedules.1": "b", "regularizers": [], "x": None,
+    }  # fmt: skip

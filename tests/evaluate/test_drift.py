@@ -29,13 +29,19 @@ def figures(result: Result) -> dict[str, float]:
 
 def test_a_model_that_did_not_train_did_not_move() -> None:
     result = Drift().measure(suites.finished(toy.prepared({}, count=12)))
-    assert figures(result) == {"cka_of_last_layer": pytest.approx(1), "change_of_matrices": 0.0}
+    assert figures(result) == {
+        "cka_of_last_layer": pytest.approx(1),
+        "mean_cka": pytest.approx(1),
+        "change_of_matrices": 0.0,
+    }
+    (verdict,) = result.verdicts
+    assert (verdict.word, verdict.support) == ("Moved little", True)
     chart = titled(result, "Features by layer")
     assert isinstance(chart, Lines)
     xs, ys = chart.series["CKA"]
     assert list(xs) == [0, 1, 2] and list(ys) == pytest.approx([1, 1, 1])
     assert "12 rows of the test split" in chart.note and "without bias" in chart.note and "32 features" in chart.note
-    assert titled(result, "Parts of the delta").rows[0][0].startswith("Nothing was put into the model")
+    assert titled(result, "Parts of the delta").rows[0][0].startswith("Because nothing was put into the model")
     assert not any(isinstance(panel, Heatmap) for panel in result.panels)
 
 

@@ -31,3 +31,18 @@ def test_the_score_is_a_mean_over_parts_and_not_over_measurements() -> None:
     found = [one("language", 0.2), one("probes", 1.0), one("probes", 0.8), one("probes", None), one("pairs", None)]
     assert kept.score(found) == pytest.approx((0.2 + 0.9) / 2)
     assert kept.score([one("language", None)]) is None
+
+
+def test_the_interval_of_the_score_adds_squares_of_weighted_shares() -> None:
+    found = [
+        Measurement("probes", "one", 1.0, 0.9, 0.8, least=0.7, most=0.8),
+        Measurement("probes", "two", 1.0, 0.9, 0.6, least=0.3, most=1.0),
+        Measurement("similarity", "exact", None, 0.5, 0.5),
+    ]
+    # Two parts, the first of two measurements: weights 1/4, 1/4, 1/2.
+    middle = kept.score(found)
+    assert middle == pytest.approx(0.6)
+    below, above = kept.interval(found) or (0, 0)
+    assert below == pytest.approx(0.6 - (0.025**2 + 0.075**2) ** 0.5)
+    assert above == pytest.approx(0.6 + 0.1)
+    assert kept.interval(found[2:]) is None

@@ -58,7 +58,7 @@ def test_masked_losses_hide_one_token_at_a_time(monkeypatch: pytest.MonkeyPatch)
 def test_batches_are_bounded_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = model_of("builtin:tiny-gpt2", "generate")
     monkeypatch.setattr(perplexity, "SCORES", 259 * 20)
-    batches = perplexity._batches(model, [3, 10, 4, 30, 9])
+    batches = perplexity.portions(model, [3, 10, 4, 30, 9])
     assert batches == [[3], [1, 4], [2, 0]]
 
 

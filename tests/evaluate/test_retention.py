@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,10 @@ from tests import toy
 from tests.evaluate import suites
 from tunesmith.core import anatomy, column
 from tunesmith.core.column import Column
+from tunesmith.core.errors import MissingExtraError, RecipeError
 from tunesmith.core.panel import Result
 from tunesmith.data.read import read
-from tunesmith.evaluate import retention
+from tunesmith.evaluate import harness, retention
 from tunesmith.evaluate.retention import BEFORE, GENERAL, Retention
 
 
@@ -109,3 +111,24 @@ def test_built_in_sets_are_balanced_and_say_nothing_twice(name: str) -> None:
 def test_the_general_text() -> None:
     lines = (GENERAL / "sentences.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(set(lines)) == 60
+
+
+def test_tasks_of_lm_eval_are_asked_before_and_after(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = suites.finished(toy.prepared({"model": "builtin:tiny-gpt2"}))
+    given = iter([{"toy acc": harness.Score(0.8, 0.1, True), "toy ppl": harness.Score(10.0, None, False)},
+                  {"toy acc": harness.Score(0.6, 0.1, True), "toy ppl": harness.Score(40.0, None, False)}])  # fmt: skip
+    asked: list[Any] = []
+    monkeypatch.setattr(harness, "scores", lambda *told: asked.append(told[2:]) or next(given))
+    found = rows(Retention(text=text, lm_eval=["toy"], limit=5).measure(finished))
+    assert asked == [(["toy"], 5)] * 2
+    assert found["toy acc"][:5] == ["lm-eval", "toy acc", 0.8, 0.6, pytest.approx(0.75)]
+    assert found["toy ppl"][:5] == ["lm-eval", "toy ppl", 10.0, 40.0, pytest.approx(0.25)]
+
+
+def test_lm_eval_is_refused_before_training_where_it_can_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = Retention(lm_eval=["toy"])
+    with pytest.raises(RecipeError, match="a bert model does not"):
+        suite.check(toy.prepared({"model": "builtin:tiny-bert"}).training.model, None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(MissingExtraError, match="lm-eval is not installed"):
+        suite.check(toy.prepared({"model": "builtin:tiny-gpt2"}).training.model, None)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from datasets import Dataset
 from tests.evaluate import suites
 from tunesmith.core.finished import Finished, Predictions
 from tunesmith.core.panel import Result, Table
+from tunesmith.core.rows import each
 from tunesmith.evaluate.task import SHOWN_MISTAKES, Task
 from tunesmith.tasks.classify import Classify
 from tunesmith.tasks.regress import Regress
@@ -56,7 +58,7 @@ def measured(
             untrained=of(untrained),
             lines=lambda split, places: [{**rows[n], **shown(n)} for n in places],
             seed=0,
-            **suites.UNASKED,
+            **{**suites.UNASKED, "train": lambda: None},
         )
     )
 
@@ -135,3 +137,62 @@ def test_figures_that_are_not_defined_are_left_out() -> None:
     assert values(result, "rmse")["model"] == pytest.approx(1.0)
     assert values(result, "r2")["mean score"] == pytest.approx(0.0)
     assert all(one.low is None or one.low <= one.value + 1e-9 for one in result.figures)
+
+
+def trained(labels: list[str], seen: float, unseen: float) -> Result:
+    """A model that is right on these shares of the rows that it was trained on, and of others."""
+    task: Any = Classify()
+    task.learn({"label": label} for label in labels)
+    rows = Dataset.from_list([{"text": f"text {n}", "label": label} for n, label in enumerate(labels)])
+
+    def answers(share: float, asked: Any = rows) -> Predictions:
+        truths = task.truths(each(asked))
+        wrong = np.arange(len(truths)) >= share * len(truths)
+        return Predictions(np.where(wrong, 1 - truths, truths), np.ones(len(truths)), 0.5)
+
+    return Task().measure(
+        Finished(
+            task=task,
+            splits={"test": rows},
+            predict=lambda split: answers(unseen),
+            untrained=lambda split: answers(0.4),
+            lines=lambda split, places: [rows[n] for n in places],
+            seed=0,
+            **{
+                **suites.UNASKED,
+                "train": lambda: rows,
+                "now": SimpleNamespace(predict=lambda asked: answers(seen, asked)),
+            },
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "words"),
+    [
+        (0.92, 0.9, ["Learned", "Generalises"]),
+        (1.0, 0.72, ["Learned", "Overfitted"]),
+        # Labels that tell nothing: learned by heart, and worth nothing elsewhere.
+        (1.0, 0.5, ["Did not learn", "Overfitted"]),
+        (0.51, 0.5, ["Did not learn", "Generalises?"]),
+    ],
+)
+def test_what_a_model_comes_to(seen: float, unseen: float, words: list[str]) -> None:
+    result = trained(["a", "b"] * 300, seen, unseen)
+    assert [one.word for one in result.verdicts] == words
+    learned = result.verdicts[0]
+    assert learned.value == pytest.approx(unseen - 0.5) and learned.low is not None and learned.high is not None
+    # The interval of a difference on the same rows: the standard error of answers that differ on half of them.
+    assert learned.high - learned.low < 2 * 1.96 * 1 / 600**0.5 * 1.1
+    assert values(result, "accuracy", "train") == {"model": pytest.approx(seen, abs=0.002)}
+    assert next(one.split for one in result.figures if one.name == "accuracy") == "train"
+
+
+def test_few_rows_give_no_verdict() -> None:
+    result = trained(["a", "b"] * 4, 1.0, 1.0)
+    assert [one.word for one in result.verdicts] == ["Learned?"]
+
+
+def test_training_rows_are_left_out_on_demand() -> None:
+    result = Task(train_rows=0)
+    assert result._seen(None, 10) == {}  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ class PageResult:
     page_width, window_width: the page scrolls sideways where the first is larger.
     background, text_color: computed colours of the body and of the first chart's letters.
     text: the visible text.
+    opened: the text of what has popped up.
     picture: a PNG of the whole page, where it was asked for.
     """
 
@@ -69,6 +70,7 @@ class PageResult:
     background: str = ""
     text_color: str = ""
     text: str = ""
+    opened: str = ""
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     picture: bytes = b""
@@ -84,15 +86,20 @@ LOOK = """({
   background: getComputedStyle(document.body).backgroundColor,
   text_color: getComputedStyle(document.querySelector(".plot svg text") || document.body).fill,
   text: document.body.innerText,
+  opened: document.querySelector("[popover]:popover-open")?.innerText || "",
 })"""
 
 
-def open_page(path: Path, *, width: int = 1200, dark: bool = False, picture: bool = False) -> PageResult:
-    """Open `path` in a window of `width` pixels, wait for its charts, and look."""
+def open_page(
+    path: Path, *, width: int = 1200, dark: bool = False, picture: bool = False, press: str = ""
+) -> PageResult:
+    """Open `path` in a window of `width` pixels, wait for its charts, press the first of what `press` selects, look."""
     with _chromium() as browser:
         browser.emulate(width, dark)
         browser.open(path)
         browser.wait_for("document.body && document.body.dataset.plots")
+        if press:
+            browser.evaluate(f"document.querySelector({json.dumps(press)}).click()")
         return browser.look(path, picture)
 
 

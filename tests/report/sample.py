@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tunesmith.core.panel import Bars, Figure, Heatmap, Lines, Points, Result, Table
+from tunesmith.core.panel import Bars, Figure, Heatmap, Lines, Points, Result, Table, Verdict
 
 HOSTILE = [
     "<script>window.hacked=1</script>",
@@ -19,6 +19,8 @@ HOSTILE = [
     "مرحبا بالعالم",
     "half a character \ud83d",
 ]
+WORD = "Donaudampfschifffahrt" * 240
+"""A word of 5,040 letters, where no line may break."""
 
 
 def write_run(folder: Path, classes: int = 150, steps: int = 400) -> Path:
@@ -73,7 +75,9 @@ def _data(draw: random.Random) -> Result:
 
 def _evaluation(draw: random.Random, classes: int) -> dict[str, Any]:
     names = [f"card_payment_wrong_{number}" for number in range(classes - len(HOSTILE))] + HOSTILE
-    task = Result(_figures(), [*_task_panels(draw, names), _small_matrix(draw)])
+    asks, defines = "How good are the answers?", {"accuracy": "The share of right answers. " + HOSTILE[0]}
+    panels = [*_task_panels(draw, names), _small_matrix(draw)]
+    task = Result(_figures(), panels, verdicts=_verdicts(), asks=asks, defines=defines)
     return {
         "title": "classify: text -> intent",
         "metric": "accuracy",
@@ -82,6 +86,7 @@ def _evaluation(draw: random.Random, classes: int) -> dict[str, Any]:
             "task": task.as_json(),
             "calibration": _calibration(draw).as_json(),
             "drift": Result(panels=[_signed(draw)]).as_json(),
+            f"strange {HOSTILE[0]}": Result(failed=f"OSError: {HOSTILE[2]} {WORD}").as_json(),
         },
         "cost": {
             "seconds": 754.2,
@@ -105,6 +110,17 @@ def _figures() -> list[Figure]:
         Figure("accuracy", 0.8342, subject="linear model on word counts", low=0.812, high=0.855),
         Figure("macro_f1", 0.829, subject="linear model on word counts", low=0.803, high=0.851),
         Figure("accuracy", 0.9211, split="validation"),
+    ]
+
+
+def _verdicts() -> list[Verdict]:
+    gap, ahead = "accuracy: share lost", f"accuracy: better than {HOSTILE[2]} by"
+    return [
+        Verdict("generalises", "mixed", "Generalises in part", HOSTILE[5], gap, 0.08, 0.06, 0.1, "A rule."),
+        Verdict("learned", "good", "Learned", f"It is better. {HOSTILE[1]}", ahead, 0.079, 0.05, 0.11, "Above 0."),
+        Verdict("kept", "good", "Moved little", "Beside it.", "likeness", 0.97, support=True),
+        Verdict("kept", "bad", "Forgot much", WORD, "retention score", 0.4, 0.3, 0.5, "At least 0.7."),
+        Verdict("calibrated", "unknown", "Calibrated?", "Too few rows.", "calibration error"),
     ]
 
 

@@ -40,6 +40,12 @@ def test_the_page_of_a_finished_run(page: Path, width: int, dark: bool) -> None:
         assert text in result.text
 
 
+def test_a_figure_tells_what_it_is_when_it_is_pressed(page: Path) -> None:
+    result = open_page(page, width=390, press=".scores .term")
+    assert_sound(result)
+    assert result.opened.split("\n")[0] == "accuracy" and "The share of right answers. <script>" in result.opened
+
+
 def test_an_open_page_follows_the_colour_scheme(page: Path) -> None:
     light, dark = flip_scheme(page)
     assert_sound(dark)

@@ -48,8 +48,10 @@ def test_write_makes_one_file(run_folder: Path) -> None:
 
 
 def test_sections_stand_in_order(page: str) -> None:
-    places = [page.index(f"<h2>{name}</h2>") for name in SECTIONS]
-    assert places == sorted(places) and len(places) == 8
+    names = ["Task", "Calibration", "Drift", *SECTIONS]
+    places = [page.index(f'<h2 dir="auto">{name}</h2>') for name in names]
+    assert places == sorted(places) and len(SECTIONS) == 7
+    assert page.index('class="verdicts"') < page.index('class="scores"') < places[0]
 
 
 def test_only_our_two_scripts_run_and_nothing_is_loaded(reader: Reader) -> None:
@@ -77,7 +79,13 @@ def test_plotly_is_there_once(page: str) -> None:
 def test_links_lead_to_sections(reader: Reader) -> None:
     anchors = {attributes["id"] for name, attributes in reader.elements if name == "section" and "id" in attributes}
     links = {(attributes["href"] or "")[1:] for name, attributes in reader.elements if name == "a"}
-    assert links == anchors and len(links) == len(SECTIONS)
+    assert links == anchors and len(links) == len(SECTIONS) + 4
+
+
+def test_every_term_has_its_definition(reader: Reader) -> None:
+    asked = {attributes["popovertarget"] for name, attributes in reader.elements if name == "button"}
+    places = [attributes["id"] for _, attributes in reader.elements if "popover" in attributes]
+    assert asked == set(places) and len(places) == len(asked) == 4
 
 
 def test_half_a_character_can_be_written(page: str) -> None:

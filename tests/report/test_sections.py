@@ -48,10 +48,29 @@ def test_an_artifact_that_is_bit_equal(record: Record) -> None:
     assert "with a largest difference of 0." in written and "no cost in evaluation.json" in written
 
 
-def test_suites_show_their_panels_and_do_not_repeat_the_comparison(record: Record) -> None:
-    written = sections.suites(record)
-    assert written.count("<h3") == 3 and "Mistakes" in written and ">macro f1<" not in written
-    assert ">expected calibration error<" in written
+def test_a_section_a_suite_with_its_question(record: Record) -> None:
+    found = sections.suites(record)
+    assert list(found)[:3] == ["Task", "Calibration", "Drift"]
+    task = found["Task"]
+    assert task.startswith('<p class="asks" dir="auto">How good are the answers?</p>')
+    assert task.count("Figures on test") == 2 and task.count("</table>") == 3 and "Mistakes" in task
+    assert ">expected calibration error<" in found["Calibration"]
+
+
+def test_a_suite_that_failed_says_why(record: Record) -> None:
+    *_, failed = sections.suites(record).values()
+    assert "This could not be measured: OSError: " in failed and "<img" not in failed
+
+
+def test_how_to_repeat_a_run(record: Record) -> None:
+    folder = record.folder.with_name("a run's")
+    written = sections.repeat(replace(record, folder=folder))
+    # The shell's own quotes, as HTML writes them.
+    assert (
+        f"tunesmith train &#x27;{record.folder.parent}/a run&#x27;&quot;&#x27;&quot;&#x27;s/recipe.yaml&#x27;"
+        in written
+    )
+    assert "cuda (NVIDIA H200)" in written and ">0.1.0<" in written
 
 
 def test_data_and_files(record: Record) -> None:
@@ -78,13 +97,14 @@ def test_every_section_of_an_empty_folder_says_what_is_missing(tmp_path: Path) -
     for section in (
         sections.curves,
         sections.cost,
-        sections.suites,
         sections.data,
         sections.recipe,
+        sections.repeat,
         sections.environment,
     ):
         assert "Not there yet" in section(record)
     assert "Nothing was said" in sections.notes(record)
+    assert "Not there yet" in sections.suites(record)["Measurements"]
 
 
 def test_an_evaluation_line_without_metrics(tmp_path: Path) -> None:

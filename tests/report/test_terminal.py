@@ -26,7 +26,11 @@ def test_a_finished_run(run_folder: Path) -> None:
     assert [line.split() for line in text.splitlines() if line.startswith("accuracy on test")] == [
         ["accuracy", "on", "test", "0.913", "0.890", "to", "0.931"]
     ]
-    assert "linear model on word counts" in text and "That is better than the best baseline" in text
+    assert "linear model on word counts" in text
+    lines = [" ".join(line.split()) for line in printed(run_folder, width=200).splitlines()]
+    assert "✕ Forgot much retention score 0.400 (0.300 to 0.500)" in lines
+    judged = [line[0] for line in lines if line[:2] in ("✓ ", "~ ", "✕ ", "? ")]
+    assert judged == ["✓", "~", "✕", "✓", "?"]
 
 
 def test_paths_are_whole_however_narrow_the_terminal(run_folder: Path) -> None:

@@ -96,8 +96,21 @@ def test_sums_and_lines_by_hand() -> None:
     assert sums.tolist() == [[pytest.approx(3 * math.log(2), rel=1e-6), 3.0], [0.0, 0.0]]
     answers, lines = sequences.answers(batch, sums, {1: "oak"})
     assert lines == [
-        {"prediction": None, "perplexity": 2.0, "cut": False},
+        {"prediction": None, "perplexity": 2.0, "tokens": 3, "cut": False},
         {"prediction": "oak", "perplexity": None, "cut": False},
     ]
     assert answers.shape == (2, 5) and answers[1].tolist() == ["oak", 0.0, 0.0, 0, 0]
     assert np.array_equal(sequences.sums(SimpleNamespace(batch=Batch({}, {}, [0]))), [[0.0, 0.0]])  # type: ignore[arg-type]
+
+
+def test_lines_tell_losses_again() -> None:
+    lines = [
+        {"prediction": "oak", "perplexity": 2.0, "tokens": 3, "cut": False},
+        {"prediction": None, "perplexity": None, "cut": False},
+        {"prediction": None, "perplexity": None, "tokens": 2, "cut": False},
+    ]
+    found = sequences.reread(lines)
+    assert found is not None
+    assert found[:, 0].tolist() == ["oak", None, None] and found[:, 2].tolist() == [3, 0, 2]
+    assert found[0, 1] == pytest.approx(3 * math.log(2)) and found[1, 1] == 0 and math.isnan(found[2, 1])
+    assert sequences.reread([{"prediction": None, "perplexity": 2.0, "cut": False}]) is None

@@ -6,7 +6,7 @@ Keys are texts as they stand there: `yes: 1` and `2: 1` have the keys "yes" and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,22 @@ def override(
                 faults.append(f"{setting!r}: {error}")
     raise_faults(RecipeError, "--set is wrong:", faults, hint="For example --set train.epochs=5")
     return Document(values, lines)
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value by its path of keys in dotted form, places of lists as numbers; empty mappings and lists stay.
+
+    >>> flat({"train": {"epochs": 3}, "schedules": [{"name": "constant"}], "regularizers": []})
+    {'train.epochs': 3, 'schedules.0.name': 'constant', 'regularizers': []}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = {str(place): one for place, one in enumerate(value)} if isinstance(value, list) else value
+        if isinstance(inner, Mapping) and inner:
+            found |= {f"{key}.{below}": one for below, one in flat(inner).items()}
+        else:
+            found[str(key)] = value
+    return found
 
 
 def _put(values: Any, path: Sequence[str], value: Any, widened: Callable[[str | int, Any], dict[str, Any]]) -> Keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 Cell = str | int | float | None
 
@@ -51,13 +51,13 @@ class Lines:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A matrix of numbers: `values[row][column]`."""
+    """A matrix of numbers: `values[row][column]`; None where there is none."""
 
     kind: ClassVar[str] = "heatmap"
     title: str
     rows: Sequence[str]
     columns: Sequence[str]
-    values: Sequence[Sequence[float]]
+    values: Sequence[Sequence[float | None]]
     x: str = ""
     y: str = ""
     note: str = ""
@@ -121,13 +121,44 @@ class Figure:
     confidence: float = 0.95
 
 
+Aspect = Literal["learned", "generalises", "kept", "robust", "calibrated"]
+"""What a run is judged by, in the order in which a reader is told."""
+Grade = Literal["good", "mixed", "bad", "unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a measurement comes to, in plain words, and the figure that decided it.
+
+    word: the verdict ("Overconfident"). said: a sentence that explains it. figure: what `value` is, with the interval
+    from `low` to `high` (None: not estimated). rule: how the grade follows from them, with its limits. support: whether
+    it only stands beside another verdict on the same aspect, which decides.
+    """
+
+    aspect: Aspect
+    grade: Grade
+    word: str
+    said: str
+    figure: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rule: str = ""
+    support: bool = False
+
+
 @dataclass(frozen=True)
 class Result:
-    """What one suite found. failed: why it found nothing; empty where it did."""
+    """What one suite found. failed: why it found nothing; empty where it did. asks: the question that it answers.
+    defines: what its figures are, by their names.
+    """
 
     figures: list[Figure] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     failed: str = ""
+    verdicts: list[Verdict] = field(default_factory=list)
+    asks: str = ""
+    defines: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -135,4 +166,7 @@ class Result:
             "figures": [asdict(figure) for figure in self.figures],
             "panels": [{"panel": panel.kind, **asdict(panel)} for panel in self.panels],
             **({"failed": self.failed} if self.failed else {}),
+            **({"verdicts": [asdict(verdict) for verdict in self.verdicts]} if self.verdicts else {}),
+            **({"asks": self.asks} if self.asks else {}),
+            **({"defines": self.defines} if self.defines else {}),
         }

@@ -38,6 +38,8 @@ class Part(BaseModel):
 
     by_hand: ClassVar[bool] = True
     """Whether what it does in training may touch weights or gradients otherwise than by `Training`'s methods."""
+    defines: ClassVar[Mapping[str, str]] = {}
+    """What the figures are that it measures, by their names, in which `*` stands for anything."""
 
     @classmethod
     def word(cls) -> str:
@@ -132,14 +134,16 @@ class Task(Part):
     def learn(self, rows: Iterable[Row]) -> None:
         """Learn from the training split what the head and the answers need: class names, a scale."""
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """As `learn`, of a model trained elsewhere: its configuration says what outputs mean. No fit: ModelError."""
+        raise NotImplementedError
+
     def head(self) -> dict[str, Any]:
         """Entries of the model's configuration that shape the head."""
         return {}
 
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
-        """The training split as it is trained on, where a row is not one example: cut into blocks, packed. What it
-        drops or cuts it says; a split with nothing to learn raises DataError. Its rows go to `encode`.
-        """
+        """The training split as it is trained on; what it drops or cuts it says. Nothing to learn: DataError."""
         return rows
 
     def encode(self, rows: Sequence[Row], tokenizer: Reader, limit: int) -> list[dict[str, Any]]:
@@ -178,10 +182,12 @@ class Task(Part):
         """Answers to a batch [examples, …], objects where they are no numbers; and of each a line of predictions."""
         raise NotImplementedError
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """The answers that lines of a predictions file tell, as far as metrics need them; None: they do not."""
+        return None
+
     def scores(self, step: Step) -> Tensor | None:
-        """The model's scores of classes before any softmax [batch, classes], in proportion to the outputs' `logits`;
-        None where an answer is no single class of the model's.
-        """
+        """Scores of classes before any softmax [batch, classes]; None where an answer is no single class."""
         return None
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
@@ -266,9 +272,7 @@ class Objective(Part):
     """The fields of a batch that its loss reads; a task that does not give them is refused."""
 
     def meet(self, tasks: Mapping[str, int]) -> None:
-        """Learn which tasks train together, by name with their training rows, in the order of `Batch.of`; before
-        `modify`.
-        """
+        """Learn which tasks train together, with their training rows, in the order of `Batch.of`; before `modify`."""
 
     def shares(self, rows: Sequence[int], progress: float) -> Sequence[float]:
         """The part of an epoch's updates that each of several tasks gets, which add up to 1. rows: their training rows.
@@ -287,6 +291,9 @@ class Schedule(Part):
 
 class Suite(Part):
     """One measurement of a finished model."""
+
+    asks: ClassVar[str] = ""
+    """The question that it answers."""
 
     def measure(self, finished: Finished) -> Result:
         """Measure, and return figures with intervals and panels."""

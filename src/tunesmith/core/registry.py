@@ -33,6 +33,7 @@ KINDS = {
     "regularizers": "regularizer",
     "schedules": "schedule",
     "evaluate": "suite",
+    "trackers": "tracker",
 }
 """Folder of a kind -> the word for one of its parts."""
 

@@ -58,6 +58,10 @@ class DataSettings(BaseModel):
     """Rows that judge the finished model: a share split off the training file, a file, or null for none."""
     split_seed: int = 0
     """Which rows a share takes; the same seed always takes the same rows."""
+    order_seed: int | None = Field(None, ge=0)
+    """In which order training rows come, and what is drawn anew for each of them in every epoch; that of `train.seed`
+    where not given.
+    """
     near_duplicates: bool = True
     """Whether to look for validation and test rows that nearly repeat a training row."""
     leaks: Literal["drop", "keep", "refuse"] = "drop"
@@ -90,6 +94,10 @@ class DataSettings(BaseModel):
                 f"together they must be less than {LARGEST_SUM}"
             )
         return self
+
+    def ordered_by(self, seed: int) -> int:
+        """The seed of the order of training rows in a run of this `seed`."""
+        return seed if self.order_seed is None else self.order_seed
 
 
 def share(value: float | str | None) -> float:

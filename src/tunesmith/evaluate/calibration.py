@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from tunesmith.core import part
 from tunesmith.core.finished import Finished
 from tunesmith.core.notes import note, warn
-from tunesmith.core.panel import Bars, Figure, Lines, Panel, Result
+from tunesmith.core.panel import Bars, Figure, Lines, Panel, Result, Verdict
 from tunesmith.core.rows import each
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import reliability, stats, temperature
+from tunesmith.evaluate import reliability, stats, temperature, verdicts
 from tunesmith.evaluate.reliability import BINS, Sureness
 from tunesmith.evaluate.unmeasured import unmeasured
+from tunesmith.evaluate.verdicts import Estimate
 
 COOLED = "with temperature"
 CHANCE = "if confidences were right"
@@ -38,6 +41,20 @@ class Calibration(part.Suite):
     confidence count as their mean, whatever their order. Beside the errors stands what a perfectly calibrated model
     would have on so few rows.
     """
+
+    asks: ClassVar[str] = "Is the model right as often as it says?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "ece": f"Expected calibration error: the gap between mean confidence and share of right answers in each of "
+        f"{BINS} bins of equal width, weighted by rows. 0 is perfect. A row's confidence is its highest probability.",
+        "adaptive_ece": f"The expected calibration error over {BINS} bins that hold as many rows each.",
+        "brier": "Mean squared error of the probabilities of all classes, summed: 0 is perfect, 2 is sure and wrong.",
+        "nll": "Mean negative log-likelihood of the true class. Lower is better.",
+        "aurc": "Area under the risk-coverage curve: the share of wrong answers among the k surest rows, averaged over "
+        "all k. Lower is better.",
+        "accuracy_at_*": "Accuracy of so many per cent of the rows, the surest ones.",
+        "temperature": "What scores are divided by to make confidences right, fitted on validation rows. Above 1 the "
+        "model was too sure.",
+    }
 
     store: bool = False
     """Whether the temperature is kept in the run's folder: later predictions then give calibrated confidences."""
@@ -63,7 +80,9 @@ class Calibration(part.Suite):
             note("Calibration: there is no test split, so nothing tells what the temperature gains on other rows.")
         for subject, found in subjects.items():
             result.figures.extend(_figures(found, split, subject, seed_of(finished.seed, f"bootstrap {subject}")))
-        result.figures.extend(_chance(subjects["model"], split, seed_of(finished.seed, "calibration by chance")))
+        chance = _chance(subjects["model"], split, seed_of(finished.seed, "calibration by chance"))
+        result.verdicts.append(_verdict(subjects["model"], result.figures, chance))
+        result.figures.extend(chance)
         result.panels.extend(_panels(subjects, split))
         return result
 
@@ -101,6 +120,14 @@ def _chance(found: Sureness, split: str, seed: int) -> list[Figure]:
     draws = reliability.by_chance(found, seed)
     means = {name: float(errors.mean()) for name, errors in draws.items()}
     return stats.figures(means, {name: stats.interval(errors) for name, errors in draws.items()}, split, CHANCE)
+
+
+def _verdict(found: Sureness, own: Sequence[Figure], chance: Sequence[Figure]) -> Verdict:
+    error, by_chance = (next(one for one in figures if one.name == "ece" and one.subject != COOLED) for figures in
+                        (own, chance))  # fmt: skip
+    known = [math.nan if bound is None else bound for bound in (error.low, error.high, by_chance.high)]
+    excess = float(found.confidences.mean() - found.right.mean())
+    return verdicts.calibrated(Estimate(error.value, *known[:2]), known[2], excess)
 
 
 def _panels(subjects: Subjects, split: str) -> list[Panel]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -38,6 +38,19 @@ class Cost(part.Suite):
     Paper: Mattson et al., "MLPerf Inference Benchmark", 2020, for a latency told by a percentile. Ours is rough: few
     answers, on a machine that may do other things, and with the encoding of texts inside.
     """
+
+    asks: ClassVar[str] = "What did the training cost, and what does the model cost in use?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "trained_parameters": "Numbers that the training could change.",
+        "parameters": "Numbers that the saved model consists of.",
+        "peak_memory_bytes": "The most memory that the training took, in bytes: of the process; on a GPU of tensors.",
+        "examples_per_second": "Training examples a second of updates, without evaluations and checkpoints.",
+        "tokens_per_second": f"Examples a second times the mean number of tokens of {SAMPLE} training rows.",
+        "bytes_on_disk": "Size of the folder of the saved model, in bytes.",
+        "seconds_of_*": "Seconds that went into this part of the run.",
+        "latency_ms_of_*_90th": "Milliseconds within which 90 % of the answers to so many rows at once were there.",
+        "latency_ms_of_*": "Milliseconds from so many rows at once to their answers: the median.",
+    }
 
     answers: int = Field(20, ge=0)
     """How many answers are timed for each size of batch, at most ten seconds long; 0 leaves latency out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -15,17 +16,19 @@ from tunesmith.core.mapped import Mapped
 from tunesmith.core.panel import Bars, Cell, Figure, Heatmap, Lines, Panel, Result, Table
 from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import changes, switches
+from tunesmith.evaluate import changes, gradient_flow, switches, verdicts
 from tunesmith.evaluate.changes import Change
 from tunesmith.evaluate.cka import FEW, cka, is_plenty
 from tunesmith.evaluate.unmeasured import unmeasured
 
+METRICS = "metrics.jsonl"
 SHOWN, VALUES = 20, 3
 """How many matrices are listed, with how many singular values each."""
 
 
 class Drift(part.Suite):
-    """What training moved: features by layer, weights by block, and how much each block's part of a delta does.
+    """What training moved: features by layer, weights by block, what each block's part of a delta does; and how much
+    gradient reached each place.
 
     Formula: linear CKA a layer = ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), with the estimate of HSIC that has no bias where
     there are fewer rows than twice the features; of a matrix ||W - W0|| / ||W0|| and the effective rank of W - W0,
@@ -36,6 +39,15 @@ class Drift(part.Suite):
     Paper: Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019; Roy and Vetterli, "The
     Effective Rank", 2007. Of an encoder-decoder the encoder's layers are compared. Norms are Frobenius norms.
     """
+
+    asks: ClassVar[str] = "What did the training move: features, weights, and where?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "cka_of_last_layer": "Likeness of the last layer's features before and after the training (linear CKA) on the "
+        "same rows: 1 is the same up to a rotation and one factor, 0 is unlike.",
+        "mean_cka": "The likeness of features before and after, as of the last layer, averaged over all blocks.",
+        "change_of_matrices": "Size of the change of all matrices of the blocks together, as a share of the size of "
+        "the weights (Frobenius norms).",
+    }
 
     rows: int = Field(1000, ge=FEW)
     """How many held-out rows features are compared on, at most."""
@@ -49,6 +61,9 @@ class Drift(part.Suite):
         for found in (self._features(finished, split), _weights(finished), self._parts(finished, split)):
             result.figures.extend(found.figures)
             result.panels.extend(found.panels)
+            result.verdicts.extend(found.verdicts)
+        # Without a folder there is no record: a model that was trained elsewhere.
+        result.panels.extend(gradient_flow.panels(finished.folder / METRICS) if finished.folder else [])
         return result
 
     def _features(self, finished: Finished, split: str | None) -> Result:
@@ -66,13 +81,20 @@ class Drift(part.Suite):
             f"one factor. {'The plain estimate.' if is_plenty(len(rows), before.shape[2]) else few}"
         )
         figures = [Figure("cka_of_last_layer", values[-1], split or "train")] if math.isfinite(values[-1]) else []
+        told = []
+        blocks = [value for value in values[1:] if math.isfinite(value)]
+        if layered and blocks:
+            mean = sum(blocks) / len(blocks)
+            figures.append(Figure("mean_cka", mean, split or "train"))
+            told.append(verdicts.moved(mean, len(rows)))
         title = "Features by layer, before and after"
         if not layered:
             note += " The layers of this backbone differ in size: the last one's states alone are compared."
-            return Result(figures, [Table(title, ["layer", "CKA"], [["last", values[-1]]], note)])
+            return Result(figures, [Table(title, ["layer", "CKA"], [["last", values[-1]]], note)], verdicts=told)
         known = [layer for layer, value in enumerate(values) if math.isfinite(value)]
         line = ([float(layer) for layer in known], [values[layer] for layer in known])
-        return Result(figures, [Lines(title, {"CKA": line}, "block", "CKA", f"{note} 0 are the embeddings.")])
+        lines = Lines(title, {"CKA": line}, "block", "CKA", f"{note} 0 are the embeddings.")
+        return Result(figures, [lines], verdicts=told)
 
     def _parts(self, finished: Finished, split: str | None) -> Result:
         title = "Parts of the delta, switched off one at a time"

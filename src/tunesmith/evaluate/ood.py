@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -17,10 +18,11 @@ from tunesmith.core.panel import Figure, Lines, Points, Result
 from tunesmith.core.rows import Chosen, Rows, each
 from tunesmith.core.seeding import seed_of
 from tunesmith.core.world import World
-from tunesmith.evaluate import detection, other_rows, shift, stats
+from tunesmith.evaluate import detection, other_rows, shift, stats, verdicts
 from tunesmith.evaluate.shift import Answered, Measured
 from tunesmith.evaluate.subjects import answers_of
 from tunesmith.evaluate.unmeasured import unmeasured
+from tunesmith.evaluate.verdicts import Estimate
 
 FITTED = 10_000
 """Most training rows from which the distances of classes are learned."""
@@ -48,6 +50,13 @@ class Ood(part.Suite):
     2020; Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018, of which we take the
     last layer, with a shrunk covariance. Quarters by length are compared with the other rows of the split.
     """
+
+    asks: ClassVar[str] = "What is the model worth on rows that its training was not like?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "auroc": "How often a row of the split scores higher than one of no class, ties counting half. 0.5 is blind, 1 "
+        "tells all apart.",
+        "fpr_at_95": "The share of rows of no class that pass where 95 % of the split's own rows do. Lower is better.",
+    }
 
     data: dict[str, str] = Field(default_factory=dict)
     """Labelled files of other rows, each under a name of its own: {another_shop: rows.csv}."""
@@ -104,25 +113,31 @@ class Ood(part.Suite):
     def _files(self, finished: Finished, own: Answered, result: Result) -> None:
         task, seed = finished.task, finished.seed
         home = shift.measured(task, own.truths, own.answers, seed, own.name)
-        known = answers_of(task, own.truths, own.answers, finished.untrained(own.name).answers)
+        untrained = finished.untrained(own.name).answers if finished.starts else None
+        known = answers_of(task, own.truths, own.answers, untrained)
         at_home = {subject: task.metrics(own.truths, answers)[task.metric] for subject, answers in known.items()}
         points: dict[str, tuple[float, float]] = {}
+        losses: dict[str, Estimate] = {}
         for name, path in self.data.items():
             rows = finished.read(Path(path))
             found = finished.now.predict(rows)
             if found.cut:
                 note(f"{found.cut:,} of {len(rows):,} rows of {name} are longer than the limit and were cut.")
             there = Answered(name, other_rows.truths_of(task, rows, path), found.answers)
-            before = finished.before().predict(rows).answers
+            before = finished.before().predict(rows).answers if finished.starts else None
             for subject, answers in answers_of(task, there.truths, there.answers, before).items():
                 values = shift.measured(task, there.truths, answers, seed, name)
                 result.figures.extend(values.figures(name, subject))
                 points[f"{subject} on {name}"] = at_home[subject], values.values[task.metric]
                 if subject == "model":
                     result.figures.extend(values.minus(home).figures(name, f"difference to {own.name}"))
+                    losses[name] = verdicts.lost(home, values, task.metric, task.higher_is_better)
             if self.groups is not None:
                 _by_group(finished, there, other_rows.groups_of(path, self.groups), (own.name, home), result)
         result.panels.append(_line(points, own.name, task.metric))
+        # Of a loss that has no interval nothing is known: it stands last.
+        worst = max(losses, key=lambda name: losses[name].low if losses[name].known else -math.inf)
+        result.verdicts.append(verdicts.carries_over(task.metric, own.name, worst, losses[worst]))
 
 
 def _line(points: dict[str, tuple[float, float]], split: str, metric: str) -> Points:

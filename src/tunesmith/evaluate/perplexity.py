@@ -45,7 +45,7 @@ def encoded(texts: Sequence[str], tokenizer: Reader, limit: int) -> list[dict[st
 def causal(model: nn.Module, tokenizer: Reader, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Loss in nats and number of tokens of each example [examples, 2]."""
     found = np.zeros((len(examples), 2))
-    for places in _batches(model, [len(one["input_ids"]) for one in examples]):
+    for places in portions(model, [len(one["input_ids"]) for one in examples]):
         inputs = tokens.pad([examples[place] for place in places], tokenizer)
         labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, tokens.IGNORED)[:, 1:]
         scores = logits(model, inputs)[:, :-1]  # [batch, time - 1, vocabulary]
@@ -71,7 +71,7 @@ def masked(model: nn.Module, tokenizer: Reader, examples: Sequence[Mapping[str, 
         chosen = np.random.default_rng(seed).choice(len(spots), HIDDEN, replace=False)
         spots = [spots[number] for number in sorted(chosen.tolist())]
     found = np.zeros((len(examples), 2))
-    for numbers in _batches(model, [len(examples[place]["input_ids"]) for place, _ in spots]):
+    for numbers in portions(model, [len(examples[place]["input_ids"]) for place, _ in spots]):
         some = [spots[number] for number in numbers]
         inputs = tokens.pad([examples[place] for place, _ in some], tokenizer)
         lines, columns = torch.arange(len(some)), torch.tensor([at for _, at in some])
@@ -95,7 +95,7 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return found[:, found.shape[1] - inputs["input_ids"].shape[1] :]
 
 
-def _batches(model: nn.Module, lengths: Sequence[int]) -> list[list[int]]:
+def portions(model: nn.Module, lengths: Sequence[int]) -> list[list[int]]:
     """Places of sequences, the longest first, in portions of at most SCORES scores."""
     layer: Any = anatomy.output_layer(model)
     words, found = len(layer.weight), list[list[int]]()

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy.stats import spearmanr
+from torch import nn
 
 from tunesmith.core import column, part
 from tunesmith.core.column import Column
+from tunesmith.core.errors import RecipeError
 from tunesmith.core.finished import Asked, Finished
 from tunesmith.core.panel import Bars, Cell, Figure, Panel, Result, Table
 from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
+from tunesmith.core.world import World
 from tunesmith.data.read import read
-from tunesmith.evaluate import continuations, features, kept, language, perplexity, probes, stats
+from tunesmith.evaluate import continuations, features, harness, kept, language, perplexity, probes, stats, verdicts
 from tunesmith.evaluate.kept import Measurement
 from tunesmith.evaluate.language import LanguageModel
+from tunesmith.evaluate.verdicts import Estimate
 
 GENERAL = Path(__file__).parent / "general"
 """Sentences on everyday topics and three sets with classes, written for this project."""
@@ -34,7 +39,8 @@ class Retention(part.Suite):
 
     Formula: score = mean over the parts that apply; each part is the mean over its measurements of what was kept:
     language min(1, P0 / P); similarity max(0, rho), and for scored pairs rho / rho0; probes (a - c) / (a0 - c);
-    continuations min(1, Q0 / Q); all between 0 and 1, where 1 means that nothing was lost.
+    continuations min(1, Q0 / Q); lm-eval's tasks m / m0 (m0 / m where less is better); all between 0 and 1, where 1
+    means that nothing was lost.
     Symbols: 0 before training. P the (pseudo-)perplexity of general text with the head that the backbone was
     pre-trained with; rho a Spearman correlation: of the cosines of all pairs of texts before with those after, or of
     cosines with the user's scores; a the accuracy of a linear probe, c the share of its most frequent class; Q the
@@ -45,6 +51,24 @@ class Retention(part.Suite):
     A probe that was hardly better than chance before (less than 0.05) does not count: it had nothing to lose.
     """
 
+    asks: ClassVar[str] = "Can the model still do what it could before its training?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "retention": "Share of what the model could do before its training that it still can: the mean over the parts "
+        "that apply. 1: nothing was lost.",
+        "perplexity": "How surprised the model is by general text, with the head that its backbone was pre-trained "
+        "with: exp of the mean loss of a token. Lower is better.",
+        "pseudo_perplexity": "As perplexity, for an encoder: each token is hidden alone and told from the others.",
+        "similarity": "Spearman's correlation of the cosines of all pairs of general texts before with those after: 1 "
+        "where the same texts are alike.",
+        "spearman_of_pairs": "Spearman's correlation of the cosines of your pairs of texts with their scores.",
+        "probe_*": "Accuracy of a linear classifier on the model's features, on rows that it was not fitted on: what "
+        "can still be read from them.",
+        "perplexity_of_continuations": "How surprised the model before training is by how the model goes on with plain "
+        "beginnings. Lower is better.",
+        "changed_continuations": "The share of plain beginnings that are continued otherwise than before. That is no "
+        "loss in itself.",
+    }
+
     text: str | None = None
     """A file of general text; sixty plain sentences that come along where not given."""
     texts: int = Field(500, ge=4)
@@ -53,6 +77,22 @@ class Retention(part.Suite):
     """A file of two texts and their similarity a row, which the cosines of features are compared with."""
     probes: dict[str, str] = Field(default_factory=dict)
     """Files of texts with a class each, by the name of what they probe, beside the three that come along."""
+    lm_eval: list[str] = Field(default_factory=list)
+    """Tasks of EleutherAI's lm-eval (extra `lm-eval`), asked before and after, of language models that go on."""
+    limit: int | None = Field(None, ge=1)
+    """Most documents of each of these tasks, the first ones."""
+
+    def check(self, model: nn.Module, world: World) -> None:
+        """Refuse tasks that lm-eval does not know, and what can't be asked: RecipeError, MissingExtraError."""
+        if not self.lm_eval:
+            return
+        config: Any = model.config
+        if language.kind_of(config) != "causal":
+            raise RecipeError(
+                f"retention.lm_eval asks models that go on with a text, and a {config.model_type} model does not.",
+                hint="Leave it out: what the model was pre-trained for is measured without it.",
+            )
+        harness.check(self.lm_eval)
 
     def measure(self, finished: Finished) -> Result:
         """The score, its parts before and after, and a sentence for each part that does not apply."""
@@ -60,14 +100,17 @@ class Retention(part.Suite):
             return Result([], [Table("What the model kept", ["not measured"], [["The model reads images, no text."]])])
         texts = self._texts()
         found = [*self._language(finished, texts), *self._similarity(finished, texts), *self._probes(finished)]
+        found += self._tasks(finished) if self.lm_eval else []
         score = kept.score(found)
-        figures = [] if score is None else [Figure("retention", score, "general")]
+        low, high = kept.interval(found) or (None, None)
+        figures = [] if score is None else [Figure("retention", score, "general", "model", low, high)]
         for one in found:
             if one.after is not None and math.isfinite(one.after):
                 figures.append(Figure(one.name, one.after, "general", "model", one.low, one.high))
             if one.before is not None and math.isfinite(one.before):
                 figures.append(Figure(one.name, one.before, "general", BEFORE))
-        return Result(figures, _panels(found, score))
+        told = [] if score is None else [verdicts.kept(Estimate(score, *(kept.interval(found) or ())))]
+        return Result(figures, _panels(found, score), verdicts=told)
 
     def _texts(self) -> list[str]:
         path = GENERAL / "sentences.txt" if self.text is None else Path(self.text)
@@ -97,6 +140,26 @@ class Retention(part.Suite):
             found.append(_pairs(finished, rows))
         return found
 
+    def _tasks(self, finished: Finished) -> list[Measurement]:
+        model = language.of(finished)
+        if isinstance(model, str):
+            return [Measurement("lm-eval", "lm_eval", None, None, None, why=model)]
+        before, after = (
+            harness.scores(model.over(asked), asked.tokenizer, self.lm_eval, self.limit)
+            for asked in (finished.before(), finished.now)
+        )
+        many = "all documents" if self.limit is None else f"at most {self.limit} documents"
+        found = []
+        for name, new in after.items():
+            old = before[name]
+            ratio = kept.of_correlation if new.higher else kept.of_perplexity
+            why = f"By lm-eval, on {many}; chance is not taken away."
+            share = ratio(old.value, new.value)
+            found.append(
+                Measurement("lm-eval", name.replace(" ", "_"), old.value, new.value, share, *new.interval, why)
+            )
+        return found
+
     def _probes(self, finished: Finished) -> list[Measurement]:
         files = {name: GENERAL / f"{name}.csv" for name in BUILT_IN} | {n: Path(p) for n, p in self.probes.items()}
         return [_probe(finished, name, path) for name, path in files.items()]
@@ -123,8 +186,9 @@ def _text(finished: Finished, model: LanguageModel, texts: Sequence[str]) -> Mea
     tokens = int(after[:, 1].sum())
     drawn = " drawn from all" if model.kind == "masked" and tokens == perplexity.HIDDEN else ""
     why = f"{len(texts)} general texts, {tokens:,} tokens{drawn}" + (f", {cut} texts cut." if cut else ".")
+    bounds = kept.of_perplexity(before, high), kept.of_perplexity(before, low)
     return Measurement(
-        "language", name, before, value, kept.of_perplexity(before, value), _known(low), _known(high), why
+        "language", name, before, value, kept.of_perplexity(before, value), _known(low), _known(high), why, *bounds
     )
 
 
@@ -174,7 +238,8 @@ def _probe(finished: Finished, name: str, path: Path) -> Measurement:
     share = kept.of_accuracy(old, new, chance)
     why = f"Accuracy of a linear probe on {len(texts)} texts; {chance:.3g} by chance."
     why += " Hardly better than that before training: it does not count." if share is None else ""
-    return Measurement("probes", f"probe_{name}", old, new, share, low, high, why)
+    bounds = kept.of_accuracy(old, low, chance), kept.of_accuracy(old, high, chance)
+    return Measurement("probes", f"probe_{name}", old, new, share, low, high, why, *bounds)
 
 
 def _panels(found: Sequence[Measurement], score: float | None) -> list[Panel]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 from torch import nn
@@ -40,6 +42,20 @@ class Robustness(Suite):
     Gardner et al., "Evaluating Models' Local Decision Boundaries via Contrast Sets", 2020; Jin et al., "Is BERT Really
     Robust?", 2020, for the attack, of which ours is a simplified form. The changes are those of many others.
     """
+
+    asks: ClassVar[str] = "Do the answers stay when texts are written otherwise and mean the same?"
+    defines: ClassVar[Mapping[str, str]] = {
+        "difference": "The task's main metric on the changed texts less the same on the texts as they were.",
+        "answers changed": "The share of rows that are answered otherwise after the change.",
+        "mean *": "The task's main metric on changed texts: the mean over strengths from 0 on, and over all changes.",
+        "share lost": "How much worse the mean over all changes is than on the texts as they were, as a share of that.",
+        "score fell": "The share of negated texts in which the model's score of its answer fell.",
+        "failed": "The share of the cases of a check that failed.",
+        "both right": "The share of contrast pairs with both answers right.",
+        "right": "The share of rows of contrast pairs that are answered rightly.",
+        "words exchanged": "The share of a text's words that the attack exchanged before the answer turned.",
+        "texts asked": "How many texts the attack asked the model about, for each row.",
+    }
 
     changes: list[str] | None = Field(None, min_length=1)
     """Which changes are tried; all that keep the labels of the task where not given."""
@@ -111,7 +127,11 @@ class Robustness(Suite):
         if self.attack:
             near = robustness_attack.neighbours(finished.now, self.substitutes, self.cosine)
             found.append(robustness_attack.measured(ground, self.attacked, near, self.examples))
-        return Result([f for one in found for f in one.figures], [panel for one in found for panel in one.panels])
+        return Result(
+            [figure for one in found for figure in one.figures],
+            [panel for one in found for panel in one.panels],
+            verdicts=[verdict for one in found for verdict in one.verdicts],
+        )
 
     def _changed(self, ground: robustness_measure.Ground) -> Result:
         suited = ground.laid.known()

@@ -17,10 +17,11 @@ from tunesmith.core.finished import Finished
 from tunesmith.core.panel import Cell, Figure, Lines, Panel, Result, Table
 from tunesmith.core.rows import Rows, each, take
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import stats
+from tunesmith.evaluate import stats, verdicts
 from tunesmith.evaluate.robustness_answers import Judge, cut, spread
 from tunesmith.evaluate.robustness_changes import CHANGES
 from tunesmith.evaluate.robustness_rows import Changed, Layout, change_row, changed_places
+from tunesmith.evaluate.verdicts import Estimate
 
 PLAIN = "unchanged"
 
@@ -132,7 +133,13 @@ def measured(ground: Ground, tried: Sequence[Trial], examples: int) -> Result:
 
     values = metrics(ground.truths, np.arange(len(ground.places)))
     spans = ground.spans(metrics)
-    names = {"metric": metric, "less": "difference", "changed": "answers changed", "mean": f"mean {metric}"}
+    names = {
+        "metric": metric,
+        "less": "difference",
+        "changed": "answers changed",
+        "mean": f"mean {metric}",
+        "lost": "share lost",
+    }
     figures = []
     for key, value in values.items():
         kind, _, subject = key.partition(" ")
@@ -140,7 +147,10 @@ def measured(ground: Ground, tried: Sequence[Trial], examples: int) -> Result:
             low, high = (bound if math.isfinite(bound) else None for bound in spans[key])
             figures.append(Figure(names[kind], value, ground.split, subject, low, high))
     panels = [_curves(ground, told, values), _table(ground, tried, values), _examples(ground, told, examples)]
-    return Result(figures, [panel for panel in panels if panel is not None])
+    result = Result(figures, [panel for panel in panels if panel is not None])
+    if "lost model" in values:
+        result.verdicts.append(verdicts.robust(metric, Estimate(values["lost model"], *spans["lost model"])))
+    return result
 
 
 def _of_draw(ground: Ground, told: Sequence[Trial], truths: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
@@ -154,7 +164,11 @@ def _of_draw(ground: Ground, told: Sequence[Trial], truths: np.ndarray, drawn: n
         found[f"less {one.name}"] = value - plain
         found[f"changed {one.name}"] = float(changed.mean()) if len(changed) else math.nan
     means = [_mean(own, found) for own in _by_change(told).values()]
-    return {**found, "mean model": float(np.mean(means))} if means else found
+    if not means:
+        return found
+    mean = np.array(means).mean(keepdims=True)
+    lost = verdicts.share_lost(np.array([plain]), mean, ground.judge.task.higher_is_better)
+    return {**found, "mean model": float(mean[0]), "lost model": float(lost[0])}
 
 
 def _mean(own: Sequence[Trial], values: dict[str, float]) -> float:

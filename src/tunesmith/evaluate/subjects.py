@@ -7,12 +7,14 @@ import numpy as np
 from tunesmith.core.part import Task
 
 
-def answers_of(task: Task, truths: np.ndarray, given: np.ndarray, untrained: np.ndarray) -> dict[str, np.ndarray]:
+def answers_of(
+    task: Task, truths: np.ndarray, given: np.ndarray, untrained: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Answers to rows by who gives them: the model (`given`), the best constant answer in the form of the truths
-    [rows, …], where there is one, and the model before training.
+    [rows, …], where there is one, and the model before training, where it is known.
     """
     found = {"model": given}
     if (known := task.constant()) is not None:
         name, constant = known
         found[name] = np.broadcast_to(constant, truths.shape)
-    return {**found, task.untrained: untrained}
+    return found if untrained is None else {**found, task.untrained: untrained}

@@ -139,10 +139,15 @@ def load_reader(source: str, reads: str) -> Reader:
     return images.load_processor(source) if reads == "images" else load_tokenizer(source)
 
 
-def load_whole(folder: Path, auto_classes: tuple[str, ...]) -> PreTrainedModel:
-    """A model that was saved whole, head and all; every tensor must be in its file."""
-    refuse.bad_folder(folder)
-    return _from_pretrained(str(folder), auto_classes, ModelSettings(), None)[0]
+def load_whole(source: Path | str, auto_classes: tuple[str, ...]) -> PreTrainedModel:
+    """A model that was saved whole, head and all, in a folder or (a str) on the hub. What its task reads must be in its
+    file, or else ModelError.
+    """
+    if isinstance(source, Path):
+        refuse.bad_folder(source)
+    model, missing = _from_pretrained(str(source), auto_classes, ModelSettings(), None)
+    refuse.untrained(str(source), model, missing)
+    return model
 
 
 def class_for(config: PreTrainedConfig, auto_classes: tuple[str, ...], name: str) -> Any:
@@ -260,9 +265,6 @@ def _from_pretrained(
     refuse.other_shapes(source, model, info["mismatched_keys"])
     refuse.surplus_blocks(source, model, info["unexpected_keys"])
     refuse.not_finite(source, model)
-    if head is None and info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(f"The weights in {source} are incomplete: {missing} missing.")
     assert isinstance(model, PreTrainedModel)
     return model, sorted(info["missing_keys"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -9,6 +10,9 @@ from transformers import AutoConfig, PreTrainedConfig
 from tunesmith.core.errors import ModelError
 from tunesmith.models import builtin, refuse, scratch
 from tunesmith.models.settings import ModelSettings
+
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""What names on the hub look like."""
 
 
 def source_of(name: str) -> str | PreTrainedConfig:
@@ -29,6 +33,16 @@ def source_of(name: str) -> str | PreTrainedConfig:
             f"The model folder {name} does not exist.", hint="Give a folder, a hub name or builtin:minilm."
         )
     return name
+
+
+def hub_name(settings: ModelSettings) -> str | None:
+    """What the hub calls a model that is started from; None for a folder, for random weights, and for tiny ones."""
+    name = settings.name
+    if name is None or Path(name).expanduser().exists():
+        return None
+    if name.startswith(builtin.PREFIX):
+        return builtin.MINILM_HUB_NAME if name == f"{builtin.PREFIX}{builtin.MINILM}" else None
+    return name if HUB.fullmatch(name) else None
 
 
 def kind_from_nothing(settings: ModelSettings) -> PreTrainedConfig:

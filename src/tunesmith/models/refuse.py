@@ -80,6 +80,17 @@ def surplus_blocks(source: str, model: PreTrainedModel, unexpected: Iterable[str
             raise ModelError(f"The weights of {source} don't match its configuration: {told}.", hint=SAME_MODEL)
 
 
+def untrained(source: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Refuse weights that lack anything but a pooler under no head, which nothing reads."""
+    bare = not anatomy.head(model) and anatomy.output_layer(model) is None
+    lost = sorted(name for name in missing if not (bare and name.startswith("pooler.")))
+    if lost:
+        raise ModelError(
+            f"The weights in {source} are incomplete: {', '.join(lost[:3])} missing.",
+            hint="They would be random. Give a model that was trained and saved with its head for this task.",
+        )
+
+
 def other_shapes(source: str, model: PreTrainedModel, mismatched: Iterable[Any]) -> None:
     """Refuse tensors of another shape than the configuration's; those of heads are made fresh elsewhere."""
     heads = tuple(f"{name}." for name in anatomy.head(model))

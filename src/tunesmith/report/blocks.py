@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from tunesmith.core.panel import Heatmap, Marked, Panel, Table
@@ -75,9 +76,30 @@ def folded(summary: str, text: str) -> Markup:
     return tag("details", tag("summary", summary), tag("pre", text, tabindex=0), class_="card")
 
 
+def term(name: str, text: str) -> Markup:
+    """A name that shows what it is when it is pressed; `definitions` holds the text. Without one, the name alone."""
+    if not text:
+        return tag("bdi", name)
+    return tag("button", name, type="button", class_="term", dir="auto", popovertarget=_place(name, text))
+
+
+def definitions(known: Iterable[tuple[str, str]]) -> Markup:
+    """What terms show when they are pressed, and paper shows at the end: names with their texts, each once."""
+    shown = (
+        tag("div", tag("b", name), tag("p", text), id=_place(name, text), popover="auto", dir="auto")
+        for name, text in dict.fromkeys(known)
+        if text
+    )
+    return tag("section", tag("h2", "What the figures are", dir="auto"), join(shown), class_="definitions")
+
+
 def absent(name: str) -> Markup:
     """What stands in the place of something that the run has not written."""
     return tag("p", f"Not there yet: this run folder has no {name}.", class_="absent")
+
+
+def _place(name: str, text: str) -> str:
+    return f"define-{hashlib.sha256(f'{name}: {text}'.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
 def _heading(column: object, below: list[object]) -> Markup:

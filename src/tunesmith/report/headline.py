@@ -1,43 +1,39 @@
-"""The top of the page: what the run comes to, beside what it had to beat."""
+"""The top of the page: what the run comes to, in words and beside what it had to beat."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tunesmith.core.panel import Figure
-from tunesmith.report.blocks import absent, chart, grid, table
+from tunesmith.core.panel import Figure, Result
+from tunesmith.report.blocks import chart, table, term
+from tunesmith.report.judged import verdicts
+from tunesmith.report.lead import MODEL, Lead, lead
 from tunesmith.report.markup import Markup, join, tag
 from tunesmith.report.plots import intervals
 from tunesmith.report.record import Record
-from tunesmith.report.verdict import MODEL, Verdict, verdict
 from tunesmith.report.wording import NOTHING, interval, listing, number, percent, title, words
 
 
 def headline(record: Record) -> Markup:
-    """Title, the main metric beside the baselines', and the sentence that says it in words."""
+    """Title, the verdicts, and the main metric beside the baselines'."""
     name = record.evaluation.title if record.evaluation else record.folder.name
-    found = verdict(record)
-    lead = _lead(found) if found else _unjudged(record)
+    found = lead(record)
     run = tag("p", "tunesmith run ", tag("bdi", record.folder.resolve().name), class_="eyebrow")
-    return tag("header", run, tag("h1", name.replace("->", "→"), dir="auto"), lead)
+    shown = _lead(found, defines_of(record, found.suite)) if found else _unjudged(record)
+    return tag("header", run, tag("h1", name.replace("->", "→"), dir="auto"), verdicts(record), shown)
 
 
-def comparison(record: Record) -> Markup:
+def compared(found: Lead, suite: Result, higher_is_better: bool) -> list[Markup]:
     """Every figure of the main suite for the model and the baselines, and the main one as a chart."""
-    if record.evaluation is None:
-        return absent("evaluation.json")
-    found = verdict(record)
-    if found is None:
-        return tag("p", "The main metric was not measured on the model.", class_="absent")
-    figures = record.evaluation.suites[found.suite].figures
-    better = "higher" if record.evaluation.higher_is_better else "lower"
+    better = "higher" if higher_is_better else "lower"
     plot = intervals([found.main, *found.baselines], words(found.main.name))
     caption = f"{title(found.main.name)} on {found.main.split} ({better} is better)"
-    return grid([figure_table(figures, first=found.main.name), chart(caption, plot, _whiskers(found))])
+    first = figure_table(suite.figures, suite.defines, first=found.main.name)
+    return [first, chart(caption, plot, _whiskers(found))]
 
 
-def figure_table(figures: Sequence[Figure], first: str = "") -> Markup:
-    """Subjects down, metrics across, intervals beneath; the metric `first` stands first."""
+def figure_table(figures: Sequence[Figure], defines: Mapping[str, str], first: str = "") -> Markup:
+    """Subjects down, metrics across, intervals beneath; the metric `first` stands first. defines: what they are."""
     metrics = sorted(dict.fromkeys(figure.name for figure in figures), key=lambda name: name != first)
     splits = list(dict.fromkeys(figure.split for figure in figures))
     cells = {(figure.subject, figure.split, figure.name): figure for figure in figures}
@@ -46,24 +42,35 @@ def figure_table(figures: Sequence[Figure], first: str = "") -> Markup:
     )
     rows = []
     for subject, split in lines:
-        where = [split] if len(splits) > 1 else []
-        rows.append([words(subject), *where, *(_measured(cells.get((subject, split, name))) for name in metrics)])
-    columns = ["subject", *(["split"] if len(splits) > 1 else []), *map(words, metrics)]
-    return table(f"Figures on {listing(splits)}", columns, rows, _confidence(figures))
+        rows.append(
+            [
+                words(subject),
+                *([split] if len(splits) > 1 else []),
+                *(_measured(cells.get((subject, split, name))) for name in metrics),
+            ]
+        )
+    named = [term(words(name), defines.get(name, "")) for name in metrics]
+    columns = ["subject", *(["split"] if len(splits) > 1 else []), *named]
+    where = f" on {listing(splits)}" if len(splits) <= 3 else ""
+    return table(f"Figures{where}", columns, rows, _confidence(figures))
 
 
-def _lead(found: Verdict) -> Markup:
-    cards = [_score(found.main, "score model"), *(_score(figure, "score") for figure in found.baselines)]
-    sentences = tag("p", found.sentence, " ", tag("strong", found.judgement), class_="lead", dir="auto")
-    return join([tag("div", join(cards), class_="scores"), sentences])
+def defines_of(record: Record, suite: str) -> Mapping[str, str]:
+    """What the figures of a suite are, by their names."""
+    return record.evaluation.suites[suite].defines if record.evaluation else {}
 
 
-def _score(figure: Figure, class_: str) -> Markup:
+def _lead(found: Lead, defines: Mapping[str, str]) -> Markup:
+    name = [term(words(found.main.name), defines.get(found.main.name, "")), f" on {found.main.split}"]
+    cards = [_score(found.main, name, "score model")]
+    cards += [_score(figure, [words(figure.subject)], "score") for figure in found.baselines]
+    return join([tag("div", join(cards), class_="scores"), tag("p", found.sentence, class_="lead", dir="auto")])
+
+
+def _score(figure: Figure, name: Sequence[object], class_: str) -> Markup:
     bounds = tag("span", interval(figure), class_="bounds") if interval(figure) else Markup()
-    name = f"{words(figure.name)} on {figure.split}" if figure.subject == MODEL else words(figure.subject)
-    return tag(
-        "div", tag("span", name, class_="name", dir="auto"), tag("b", number(figure.value)), bounds, class_=class_
-    )
+    named = tag("span", *name, class_="name", dir="auto")
+    return tag("div", named, tag("b", number(figure.value)), bounds, class_=class_)
 
 
 def _unjudged(record: Record) -> Markup:
@@ -88,5 +95,5 @@ def _confidence(figures: Sequence[Figure]) -> str:
     return f"Beneath a value its {listing([percent(level) for level in levels])} interval." if levels else ""
 
 
-def _whiskers(found: Verdict) -> str:
+def _whiskers(found: Lead) -> str:
     return f"Whiskers: {percent(found.main.confidence)} intervals." if interval(found.main) else ""

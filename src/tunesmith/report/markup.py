@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from tunesmith.report.wording import visible
+
 VOID = {"meta", "br", "hr"}
 # Inside a script element only these can end it or start a comment; as \u escapes JSON reads them all the same.
 UNSAFE_IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
@@ -24,7 +26,7 @@ class Markup(str):
 
 def escape(value: object) -> Markup:
     """`value` as HTML: markup stays as it is, anything else is escaped text."""
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+    return value if isinstance(value, Markup) else Markup(html.escape(visible(str(value))))
 
 
 def join(parts: Iterable[object]) -> Markup:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,24 @@ from tunesmith.core.files import write_text
 from tunesmith.core.lazy import Lazy
 from tunesmith.core.panel import Panel
 from tunesmith.report import sections
-from tunesmith.report.blocks import grid, panel
-from tunesmith.report.headline import comparison, headline
+from tunesmith.report.blocks import definitions, grid, panel
+from tunesmith.report.headline import headline
 from tunesmith.report.markup import Markup, join, raw, tag
 from tunesmith.report.record import Record, read
+from tunesmith.report.wording import words
 
 offline: Any = Lazy("plotly.offline")
 
 NAME = "report.html"
 
+# After a section a suite.
 SECTIONS: dict[str, Callable[[Record], Markup]] = {
-    "Comparison": comparison,
     "Learning curves": sections.curves,
     "What was trained, and what it cost": sections.cost,
-    "Measurements": sections.suites,
     "Data": sections.data,
     "Notes": sections.notes,
     "Recipe": sections.recipe,
+    "How to repeat it": sections.repeat,
     "Environment": sections.environment,
 }
 
@@ -49,7 +50,10 @@ def render(run_folder: Path) -> str:
     """The page of a run as text, whole or in progress."""
     record = read(run_folder)
     scripts = [offline.get_plotlyjs(), _asset("page.js")]
-    body = tag("main", headline(record), _contents(), *(_section(name, record) for name in SECTIONS))
+    shown = sections.suites(record) | {name: section(record) for name, section in SECTIONS.items()}
+    parts = (tag("section", tag("h2", name, dir="auto"), text, id=f"part-{n}")
+             for n, (name, text) in enumerate(shown.items(), 1))  # fmt: skip
+    body = tag("main", headline(record), _contents(shown), *parts, definitions(_defined(record)))
     notice = tag(
         "noscript", tag("p", "The charts of this page are drawn by a script, which is switched off.", class_="absent")
     )
@@ -65,8 +69,12 @@ def render(run_folder: Path) -> str:
 
 def write_panels(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Write a page of panels alone, such as what `check` saw."""
+    write_shown(path, title, tag("main", tag("h1", title, dir="auto"), grid(panel(one) for one in panels)))
+
+
+def write_shown(path: Path, title: str, shown: Markup) -> None:
+    """Write a page of what is shown, with its own title, style and script."""
     scripts = [offline.get_plotlyjs(), _asset("page.js")]
-    shown = tag("main", tag("h1", title, dir="auto"), grid(panel(one) for one in panels))
     body = tag("body", shown, *(raw("script", text) for text in scripts))
     page = tag("html", _head(title, scripts), body, lang="en")
     write_text(path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "replace").decode("utf-8"))
@@ -97,17 +105,16 @@ def _policy(scripts: list[str]) -> str:
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
-def _contents() -> Markup:
-    links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name in SECTIONS)
+def _contents(names: Iterable[str]) -> Markup:
+    links = (tag("li", tag("a", name, href=f"#part-{place}", dir="auto")) for place, name in enumerate(names, 1))
     return tag("nav", tag("ul", join(links)), aria_label="Sections")
 
 
-def _section(name: str, record: Record) -> Markup:
-    return tag("section", tag("h2", name), SECTIONS[name](record), id=_anchor(name))
-
-
-def _anchor(name: str) -> str:
-    return name.lower().replace(",", "").replace(" ", "-")
+def _defined(record: Record) -> Iterator[tuple[str, str]]:
+    """What figures are, and how verdicts follow from them."""
+    for suite in record.evaluation.suites.values() if record.evaluation else ():
+        yield from ((words(name), text) for name, text in suite.defines.items())
+        yield from ((one.figure, one.rule) for one in suite.verdicts)
 
 
 def _asset(name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.core.panel import Bars, Figure, Heatmap, Lines, Points
-from tunesmith.report.wording import cell, number, shorten, words
+from tunesmith.report.wording import cell, number, shorten, visible, words
 
 Plot = dict[str, Any]
 
@@ -127,7 +127,7 @@ def intervals(figures: Sequence[Figure], metric: str) -> Plot:
 
 def label(text: object, length: int = LABEL) -> str:
     """A text as plotly shall show it: on one line, not too long, with no tags of its own."""
-    return html.escape(shorten(" ".join(str(text).split()) or "(empty)", length), quote=False)
+    return html.escape(shorten(visible(" ".join(str(text).split())) or "(empty)", length), quote=False)
 
 
 def labels(texts: Sequence[object]) -> list[str]:

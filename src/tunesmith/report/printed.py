@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,17 +10,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tunesmith.core.panel import Bars, Cell, Heatmap, Lines, Marked, Panel, Table
+from tunesmith.core.panel import Bars, Cell, Heatmap, Lines, Marked, Panel, Table, Verdict
+from tunesmith.report.terminal import verdicts
 from tunesmith.report.wording import number, printable
 
 SHOWN_ROWS = 40
+ENDLESS = 2000
 SHOWN_POINTS, WIDTH = 24, 30
 """How many points of a line are shown, and of how many signs the longest bar is."""
 
 
-def show(parts: Sequence[RenderableType]) -> None:
-    """Print to standard output."""
-    Console(soft_wrap=False).print(Group(*parts))
+def show(parts: Sequence[RenderableType], *, whole: bool = False) -> None:
+    """Print to standard output; lines are kept whole where that is no terminal and they are to be."""
+    width = ENDLESS if whole and not sys.stdout.isatty() else None
+    Console(soft_wrap=False, width=width).print(Group(*parts))
 
 
 def panels(found: Sequence[Panel]) -> list[RenderableType]:
@@ -56,7 +60,7 @@ def facts(found: Mapping[str, Any]) -> RenderableType:
 
 
 def figures(measured: Mapping[str, Any]) -> list[RenderableType]:
-    """Every suite's figures: one row a split and subject, one column a metric."""
+    """Every suite's figures, one row a split and subject, one column a metric; and what they come to."""
     parts: list[RenderableType] = [Text(printable(measured["title"]), style="bold")]
     for suite, result in measured["suites"].items():
         names = list(dict.fromkeys(figure["name"] for figure in result["figures"]))
@@ -67,6 +71,7 @@ def figures(measured: Mapping[str, Any]) -> list[RenderableType]:
             row[figure["name"]] = f"{number(figure['value'])}{span}"
         cells = [[*key, *[row.get(name, "") for name in names]] for key, row in rows.items()]
         parts.append(_grid(Table(f"suite {suite}", ["split", "subject", *names], cells)))
+        parts.append(verdicts([Verdict(**one) for one in result.get("verdicts", [])]))
     return parts
 
 
@@ -107,6 +112,16 @@ def _line(panel: Lines) -> Table:
         share = (ys[place] - low) / (high - low) if high > low else 0.0
         rows.append([xs[place], ys[place], "█" * round(1 + share * (WIDTH - 1))])
     return Table(panel.title, [panel.x, name, ""], rows, panel.note)
+
+
+def lines(table: Table) -> RenderableType:
+    """A table with all of its rows and without rules, a line a row where there is room."""
+    grid = Grid(box=None, title=Text(printable(table.title)), title_justify="left", title_style="bold", pad_edge=False)
+    for column in table.columns:
+        grid.add_column(Text(printable(column)), overflow="fold")
+    for row in table.rows:
+        grid.add_row(*[Text(_cell(cell)) for cell in row])
+    return grid
 
 
 def _grid(table: Table) -> RenderableType:

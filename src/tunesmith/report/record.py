@@ -13,9 +13,10 @@ from typing import Any, get_args
 
 from tunesmith.core.errors import RunFolderError
 from tunesmith.core.files import read_json
-from tunesmith.core.panel import Figure, Panel, Result
+from tunesmith.core.panel import Aspect, Figure, Panel, Result, Verdict
 
 KINDS: dict[str, type[Panel]] = {kind.kind: kind for kind in get_args(Panel)}
+ASPECTS: tuple[str, ...] = get_args(Aspect)
 Event = dict[str, Any]
 
 
@@ -49,6 +50,13 @@ class Record:
         """
         found = {event["step"]: event for event in self.events or [] if event.get("event") == kind and "step" in event}
         return [found[step] for step in sorted(found)]
+
+    def verdicts(self) -> list[Verdict]:
+        """Of all suites, in the order of what they judge; those that only stand beside another after it."""
+        suites = self.evaluation.suites.values() if self.evaluation else ()
+        order = {aspect: place for place, aspect in enumerate(ASPECTS)}
+        found = [verdict for suite in suites for verdict in suite.verdicts]
+        return sorted(found, key=lambda one: (order.get(one.aspect, len(order)), one.support))
 
     def found(self) -> list[Panel]:
         """What parts found when the training ended."""
@@ -121,6 +129,9 @@ def _evaluation(path: Path) -> Evaluation | None:
                 [Figure(**figure) for figure in suite["figures"]],
                 _panels(suite["panels"], path),
                 suite.get("failed", ""),
+                [Verdict(**verdict) for verdict in suite.get("verdicts", [])],
+                suite.get("asks", ""),
+                suite.get("defines", {}),
             )
             for name, suite in value.pop("suites", {}).items()
         }

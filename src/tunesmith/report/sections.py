@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.core.panel import Lines, Result
 from tunesmith.report.blocks import absent, facts, folded, grid, panel, table
-from tunesmith.report.headline import figure_table
+from tunesmith.report.headline import compared, figure_table
+from tunesmith.report.lead import lead
 from tunesmith.report.markup import Markup, join, tag
 from tunesmith.report.plots import LINE_POINTS
 from tunesmith.report.record import Event, Record
-from tunesmith.report.verdict import verdict
 from tunesmith.report.wording import cell, duration, listing, number, percent, size, title, words
 
+SHORT = 3
+"""Names of so few letters are abbreviations."""
 Series = dict[str, tuple[list[float], list[float]]]
 
 
@@ -50,13 +53,19 @@ def cost(record: Record) -> Markup:
     return join([facts(shown) if shown else absent("cost in evaluation.json"), _artifact(record.evaluation.artifact)])
 
 
-def suites(record: Record) -> Markup:
-    """Figures and panels of every suite. Those figures that the comparison shows are not repeated."""
+def suites(record: Record) -> dict[str, Markup]:
+    """What every suite found, by its name; in the main one the model stands beside the baselines."""
     if record.evaluation is None:
-        return absent("evaluation.json")
-    found = verdict(record)
-    shown = found.suite if found else None
-    return join(_suite(name, suite, name == shown) for name, suite in record.evaluation.suites.items())
+        return {"Measurements": absent("evaluation.json")}
+    found = lead(record)
+    compared_in = found.suite if found else None
+    better = record.evaluation.higher_is_better
+    return {
+        name.upper() if len(name) <= SHORT else title(name): _suite(
+            suite, compared(found, suite, better) if found and name == compared_in else None
+        )
+        for name, suite in record.evaluation.suites.items()
+    }
 
 
 def data(record: Record) -> Markup:
@@ -81,6 +90,24 @@ def recipe(record: Record) -> Markup:
     if record.recipe is None:
         return absent("recipe.yaml")
     return folded("recipe.yaml, with every default filled in", record.recipe)
+
+
+def repeat(record: Record) -> Markup:
+    """How the run is done again."""
+    if record.recipe is None:
+        return absent("recipe.yaml")
+    environment = record.environment or {}
+    names = ("tunesmith", "seed", "device", "precision")
+    known: dict[str, object] = {name: _text(environment[name]) for name in names if name in environment}
+    folder = record.folder.resolve()
+    command = f"tunesmith train {shlex.quote(str(folder / 'recipe.yaml'))} --out {shlex.quote(f'{folder}-again')}"
+    told = (
+        "The recipe above, with the files that stand under Data (compare their sha256) and the versions that stand "
+        "under Environment, repeats this run. On another device numbers are rounded otherwise."
+    )
+    asked = f"tunesmith evaluate {shlex.quote(str(folder))} --data FILE"
+    code = tag("pre", f"{command}\n{asked}   # the finished model on other rows", tabindex=0)
+    return join([facts(known) if known else Markup(), tag("div", tag("p", told), code, class_="card")])
 
 
 def environment(record: Record) -> Markup:
@@ -126,13 +153,13 @@ def _artifact(artifact: Mapping[str, Any]) -> Markup:
     return tag("p", "The model is saved in ", tag("code", f"{artifact['folder']}/"), f"{proof}.")
 
 
-def _suite(name: str, suite: Result, compared: bool) -> Markup:
-    figures = [] if compared or not suite.figures else [figure_table(suite.figures)]
-    cards = [*figures, *map(panel, suite.panels)]
+def _suite(suite: Result, first: list[Markup] | None) -> Markup:
+    asks = tag("p", suite.asks, class_="asks", dir="auto") if suite.asks else Markup()
     if suite.failed:
-        cards = [tag("p", f"This could not be measured: {suite.failed}", class_="absent", dir="auto")]
-    body = grid(cards) if cards else tag("p", "Its figures are in the comparison above.", class_="absent")
-    return tag("section", tag("h3", title(name), dir="auto"), body)
+        return join([asks, tag("p", f"This could not be measured: {suite.failed}", class_="absent", dir="auto")])
+    figures = [figure_table(suite.figures, suite.defines)] if suite.figures else []
+    cards = [*(figures if first is None else first), *map(panel, suite.panels)]
+    return join([asks, grid(cards) if cards else tag("p", "It measured nothing on this model.", class_="absent")])
 
 
 def _files(splits: Mapping[str, Any]) -> Markup:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.core.panel import Figure
+from tunesmith.core.panel import Figure, Verdict
+from tunesmith.report.judged import SIGNS
+from tunesmith.report.lead import Lead, lead
 from tunesmith.report.page import NAME
 from tunesmith.report.record import Record, read
-from tunesmith.report.verdict import Verdict, verdict
-from tunesmith.report.wording import interval, number, printable, words
+from tunesmith.report.wording import bounds, interval, number, printable, words
+
+STYLES = {"good": "green", "mixed": "yellow", "bad": "red"}
 
 
 def summary(run_folder: Path, sequence: Path | None = None) -> RenderableType:
@@ -20,15 +24,28 @@ def summary(run_folder: Path, sequence: Path | None = None) -> RenderableType:
     stages of which this run is the last.
     """
     record = read(run_folder)
-    found = verdict(record)
+    found = lead(record)
     parts: list[RenderableType] = []
     if record.evaluation:
         parts.append(_text(record.evaluation.title, "bold"))
-    parts += [_scores(found), _text(found.judgement)] if found else [_text("The main metric was not measured.")]
+    parts.append(_scores(found) if found else _text("The main metric was not measured."))
+    parts.append(verdicts(record.verdicts()))
     return Group(*parts, _places(record, sequence))
 
 
-def _scores(found: Verdict) -> Table:
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """A line each: its sign and word, and the figure that decided."""
+    table = Table.grid(padding=(0, 1))
+    for one in found:
+        value = "" if one.value is None else number(one.value)
+        span = bounds(one.low, one.high)
+        told = f"{one.figure} {value}{f' ({span})' if span else ''}".rstrip()
+        style = STYLES.get(one.grade, "")
+        table.add_row(_text(SIGNS.get(one.grade, "?"), style), _text(one.word, style), _text(told, "dim"))
+    return table
+
+
+def _scores(found: Lead) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")

@@ -8,6 +8,8 @@ import unicodedata
 from tunesmith.core.panel import Cell, Figure
 
 NOTHING = "–"
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: 0x2421}
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def number(value: float | None) -> str:
@@ -34,9 +36,12 @@ def cell(value: Cell) -> str:
 
 def interval(figure: Figure) -> str:
     """'0.891 to 0.932', or nothing where no interval was estimated."""
-    if figure.low is None or figure.high is None:
-        return ""
-    return f"{number(figure.low)} to {number(figure.high)}"
+    return bounds(figure.low, figure.high)
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """'0.891 to 0.932', or nothing where one of them is not known."""
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
 def percent(fraction: float) -> str:
@@ -98,9 +103,24 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
+def visible(text: str) -> str:
+    """`text` with control characters as the signs that stand for them: a browser would drop or replace them.
+
+    >>> visible("a" + chr(0) + "b")
+    'a␀b'
+    """
+    return text.translate(PICTURES)
+
+
 def printable(text: str) -> str:
-    """`text` without control characters: a terminal would obey them."""
-    return "".join(character for character in text if unicodedata.category(character) != "Cc" or character == "\n")
+    """`text` without control characters, and without those that turn the direction of what follows: a terminal would
+    obey them.
+    """
+    return "".join(
+        character
+        for character in text
+        if character == "\n" or (unicodedata.category(character) != "Cc" and character not in TURNING)
+    )
 
 
 def _plain_exponent(text: str) -> str:

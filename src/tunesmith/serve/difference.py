@@ -14,6 +14,7 @@ from tunesmith.core.errors import ArtifactError, ModelError, RecipeError
 from tunesmith.core.files import write_json, writing_folder
 from tunesmith.models import artifact
 from tunesmith.models.load import Backbone
+from tunesmith.serve import card
 from tunesmith.serve.attach import Attached
 from tunesmith.serve.folder import MODEL, PROBE, RECIPE, TASK, check_free
 
@@ -78,6 +79,7 @@ def write(
             "bytes_of_the_model": sum(tensor.nbytes for tensor in model.parameters()),
         }
         difference.measured(kept, figures)
+        card.write_merged(kept, figures, run=True)
     return figures
 
 

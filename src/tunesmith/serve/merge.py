@@ -22,7 +22,7 @@ from tunesmith.core.seeding import generator
 from tunesmith.models import artifact, quantise
 from tunesmith.models.load import Backbone
 from tunesmith.recipe import Recipe
-from tunesmith.serve import attach, difference
+from tunesmith.serve import attach, card, difference
 from tunesmith.serve.attach import Attached
 from tunesmith.serve.folder import check_free
 
@@ -144,9 +144,7 @@ class Gathered:
 
 
 def gather(runs: Sequence[Path], device: str, alone: bool = False) -> Gathered:
-    """Load runs beside each other and fold each. Raises what `merge` raises. alone: of one run that holds its whole
-    model the backbone is not needed.
-    """
+    """Load runs beside each other and fold each; raises what `merge` does. alone: one whole model needs no backbone."""
     first, base = attach.first(runs[0], device)
     if base is None and not alone:
         base = attach.backbone_of(first)
@@ -156,7 +154,7 @@ def gather(runs: Sequence[Path], device: str, alone: bool = False) -> Gathered:
 
 
 def check_way_out(out: Path, as_delta: str | None) -> None:
-    """Refuse, before any work is done, a folder that is taken, and a way to write that there is not."""
+    """Refuse, before any work is done, a folder that is taken, and an unknown way to write."""
     if as_delta is not None:
         difference.parse(as_delta)
     check_free(out)
@@ -176,7 +174,7 @@ def write(
         )
     if as_delta is not None and base is not None:
         return {"delta": str(out), **difference.write(first, model, base, out, difference.parse(as_delta), told)}
-    _write(model, first, out)
+    _write(model, first, out, told)
     return {"model": str(out), "largest_difference": found.changed, **told}
 
 
@@ -196,7 +194,7 @@ def write_one(run: Attached, out: Path) -> float:
     """Write a run as a plain transformers model; returns the largest difference that folding made to its outputs."""
     check_free(out)
     model, changed = fold(run)
-    _write(model, run, out)
+    _write(model, run, out, {"runs": [{"folder": str(run.folder)}], "largest_difference_of_merging": changed})
     return changed
 
 
@@ -222,10 +220,11 @@ def fold(run: Attached) -> tuple[PreTrainedModel, float]:
     return model, artifact.prove(before, artifact.outputs(model, batches), "The merged model")
 
 
-def _write(model: PreTrainedModel, run: Attached, out: Path) -> None:
+def _write(model: PreTrainedModel, run: Attached, out: Path, told: Mapping[str, Any]) -> None:
     with writing_folder(out) as temporary:
         model.save_pretrained(temporary)
         artifact.accompany(run.backbone, run.recipe.task, temporary)
+        card.write_merged(temporary, told)
 
 
 @torch.no_grad()

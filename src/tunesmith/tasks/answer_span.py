@@ -52,6 +52,7 @@ class AnswerSpan(Task):
     """
 
     metric: ClassVar[str] = "f1"
+    defines: ClassVar[Mapping[str, str]] = span_scores.DEFINES
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForQuestionAnswering",)
 
     question: str | None = None
@@ -113,6 +114,10 @@ class AnswerSpan(Task):
             )
         if counts.several:
             note(f"{counts.several:,} training questions have several answers: the first is trained on.")
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing of the head; from rows, or the recipe, whether questions may have no answer."""
+        self._silent = bool(span_rows.survey(rows).silent) if self.no_answer is None else self.no_answer
 
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
         """The rows whose answer fits into a window; the others are dropped, and said."""
@@ -191,6 +196,10 @@ class AnswerSpan(Task):
         lines = [shown(one, bound, self._silent, self.candidates) for one in found]
         given = [line["prediction"] for line in lines]
         return answers_of(_answer(*one) for one in zip(given, found, strict=True)), lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """The texts given [rows, 3]; how much better no answer scored is not told."""
+        return answers_of((line["prediction"], (line["prediction"],), np.nan) for line in lines)
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The first right text, all of them, and whether there is none: [rows, 3]. What doesn't stand in its context

@@ -156,6 +156,16 @@ def size_of(text: str) -> tuple[int, int]:
     return len(text.split()), len(text.encode(errors="surrogatepass"))
 
 
+DEFINES = {
+    "perplexity": "exp of the mean loss of a predicted token: among how many tokens the model is as good as undecided. "
+    "Lower is better. Not comparable between tokenizers.",
+    "word_perplexity": "exp of the loss a word: comparable between tokenizers. Lower is better.",
+    "bits_per_byte": "The loss in bits a byte of text: what the text could be packed into. Lower is better.",
+    "byte_perplexity": "exp of the loss a byte of text: comparable between tokenizers. Lower is better.",
+}
+"""What the metrics of language models are."""
+
+
 def perplexities(sums: np.ndarray) -> dict[str, float]:
     """What a language model's losses come to, over rows [rows, 4]: negative log-likelihood in nats, predicted tokens,
     words, bytes.

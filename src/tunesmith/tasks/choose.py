@@ -46,6 +46,7 @@ class Choose(Task):
     """
 
     metric: ClassVar[str] = "accuracy"
+    defines: ClassVar[Mapping[str, str]] = {"accuracy": "The share of rows whose right choice was given."}
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None
@@ -162,6 +163,10 @@ class Choose(Task):
             for places, share in zip(rows, shares, strict=True)
         ]
         return shares.argmax(axis=-1), lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """Numbers of the choices given [rows]; of equal texts the first."""
+        return self.truths({"label": str(line["prediction"]).strip(), "choices": line["choices"]} for line in lines)
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """Numbers of the right choices [rows]; a label that names none raises DataError."""

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from tunesmith.core import agreement
-from tunesmith.core.errors import DataError, RecipeError, nearest
+from tunesmith.core.errors import DataError, ModelError, RecipeError, nearest
 from tunesmith.core.lazy import Lazy
 from tunesmith.core.panel import Cell, Heatmap, Panel, Table
 
 scikit: Any = Lazy("sklearn.metrics")
 
+RENAME = "Name them: --label NAME_IN_THE_HEAD=NAME_IN_THE_FILE."
 SHOWN_SCORES = 5
 DRAWN_CLASSES = 150
 
@@ -72,9 +73,49 @@ def head(names: Sequence[str], *, several: bool = False) -> dict[str, Any]:
     }
 
 
+def of_head(config: Any, *, several: bool = False) -> list[str]:
+    """The classes that the head of a model trained elsewhere gives, in its order; `several` can be right at once.
+    Raises ModelError for a head that means something else: one output, a regression, two outputs of one name.
+    """
+    names = [str(config.id2label[number]) for number in range(config.num_labels)]
+    told = getattr(config, "problem_type", None)
+    if told == "regression" or len(names) < 2:
+        raise ModelError(
+            f"The model's head has {len(names)} outputs (problem_type: {told}): these are no classes.",
+            hint="Measure it as a task of numbers: --task regress.",
+        )
+    if told is not None and several != (told == "multi_label_classification"):
+        which = "several classes" if not several else "one class"
+        raise ModelError(
+            f"The model was trained to give a row {which} (problem_type: {told}), and is asked for the other.",
+            hint=f"Say so: --set task.several={'false' if several else 'true'}.",
+        )
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ModelError(f"Several outputs of the model's head have one name: {', '.join(twice)}.", hint=RENAME)
+    return names
+
+
+def shares(rows: Iterable[Iterable[str]], names: Sequence[str]) -> list[float]:
+    """The share of rows that have each of these classes."""
+    found = dict(zip(*counted(rows), strict=True))
+    return [found.get(name, 0.0) for name in names]
+
+
 def unknown(name: str, names: Iterable[str]) -> DataError:
     """What to say of a class that the model does not know."""
     return DataError(f"No class of this model is called '{name}'. {nearest(name, names)}")
+
+
+DEFINES = {
+    "accuracy": "The share of rows with the right answer; with several classes, of rows with just the right ones.",
+    "macro_f1": "F1, the harmonic mean of precision and recall, of each class, averaged over classes: rare ones count "
+    "as much as frequent ones.",
+    "micro_f1": "F1, the harmonic mean of precision and recall, of all classes of all rows together.",
+    "matthews": "Matthews' correlation coefficient of answers and truths: 1 is perfect, 0 no better than a guess, also "
+    "where classes differ in size.",
+}
+"""What the metrics of tasks with classes are."""
 
 
 def metrics(truths: np.ndarray, answers: np.ndarray, classes: int) -> dict[str, float]:

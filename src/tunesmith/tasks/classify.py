@@ -46,6 +46,7 @@ class Classify(Task):
     """
 
     metric: ClassVar[str] = "accuracy"
+    defines: ClassVar[Mapping[str, str]] = classes.DEFINES
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None
@@ -107,6 +108,12 @@ class Classify(Task):
         self._classes, self._shares = classes.counted(row["label"] if self.several else [row["label"]] for row in rows)
         self._weights = classes.weigh(self.class_weights, self._classes, self._shares)
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The classes in the order of the head; from rows how frequent each is."""
+        self._classes = classes.of_head(config, several=self.several)
+        labels = (row["label"] if self.several else [row["label"]] for row in rows)
+        self._shares = classes.shares(labels, self._classes)
+
     def head(self) -> dict[str, Any]:
         """One output a class, with the classes' names."""
         return classes.head(self._classes, several=self.several)
@@ -145,6 +152,10 @@ class Classify(Task):
         scores = (logits.sigmoid() if self.several else logits.softmax(dim=-1)).cpu().numpy()  # [batch, classes]
         answers = scores >= self.threshold if self.several else scores.argmax(axis=-1)
         return answers, [self._shown(answer, score) for answer, score in zip(answers, scores, strict=True)]
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """Numbers of classes [rows], or truth values [rows, classes]."""
+        return self.truths({"label": line["prediction"]} for line in lines)
 
     def scores(self, step: Step) -> Tensor | None:
         """The logits [batch, classes]; with several classes none, as each is a question of its own."""

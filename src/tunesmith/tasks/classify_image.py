@@ -45,6 +45,7 @@ class ClassifyImage(Task):
     """
 
     metric: ClassVar[str] = "accuracy"
+    defines: ClassVar[Mapping[str, str]] = classes.DEFINES
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForImageClassification",)
     reads: ClassVar[Literal["text", "images"]] = "images"
 
@@ -96,6 +97,11 @@ class ClassifyImage(Task):
         """Learn the classes, in the order of their names, how frequent each is, and their weights."""
         self._classes, self._shares = classes.counted([row["label"]] for row in rows)
         self._weights = classes.weigh(self.class_weights, self._classes, self._shares)
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The classes in the order of the head; from rows how frequent each is."""
+        self._classes = classes.of_head(config)
+        self._shares = classes.shares(([row["label"]] for row in rows), self._classes)
 
     def head(self) -> dict[str, Any]:
         """One output a class, with the classes' names."""
@@ -175,6 +181,10 @@ class ClassifyImage(Task):
             for answer, score in zip(answers, scores, strict=True)
         ]
         return answers, lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """Numbers of classes [rows]."""
+        return self.truths({"label": line["prediction"]} for line in lines)
 
     def scores(self, step: Step) -> Tensor:
         """The logits [batch, classes]."""

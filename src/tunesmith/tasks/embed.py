@@ -46,6 +46,7 @@ class Embed(Task):
 
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForTextEncoding", "AutoModel")
     untrained: ClassVar[str] = "backbone before training"
+    defines: ClassVar[Mapping[str, str]] = embed_ranking.DEFINES
 
     text: str | None = None
     """Column of the first text; found among the usual names where not given."""
@@ -131,6 +132,10 @@ class Embed(Task):
         else:
             self._scale(low, high)
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing of the model, which has no head; from rows the scale of the scores."""
+        self.learn(rows)
+
     def arrange(self, rows: Rows, tokenizer: Reader, limit: int) -> Rows:
         """All rows; how long a text may be is kept for other libraries."""
         self._length = self._most(limit)
@@ -194,11 +199,13 @@ class Embed(Task):
         for kind in (0, 1):
             both[owners[kinds == kind], kind] = np.column_stack([shown, keys])[kinds == kind]
         cosines = embed_vectors.cosines(both[:, 0, :-1], both[:, 1, :-1])
-        lines = [
-            {"prediction": embed_vectors.shown(cosine, vector)}
-            for cosine, vector in zip(cosines, both[:, 0, :-1], strict=True)
-        ]
+        told = map(embed_vectors.shown, cosines, both[:, 0, :-1])
+        lines = [{"prediction": one} for one in told]
         return (both if self.couples else cosines), lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """Cosines [rows]; None with the goal `in_batch`, where lines tell no vectors of second texts."""
+        return None if self.couples else np.array([line["prediction"] for line in lines], dtype=np.float64)
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The scores [rows]; with the goal `in_batch` a direction of its own for each second text, twice, and its key
@@ -216,9 +223,7 @@ class Embed(Task):
         return np.array(found, dtype=np.float64)
 
     def metrics(self, truths: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-        """Spearman's and Pearson's correlation of cosines and scores; or the mean reciprocal rank of the second text
-        among all of the split, and how often it is first, or among the first ten.
-        """
+        """Spearman's and Pearson's correlation of cosines and scores; or how far ahead the right second texts are."""
         if self.couples:
             return embed_ranking.metrics(self._ranked.of(truths, answers))
         return {"spearman": agreement.spearman(truths, answers), "pearson": agreement.pearson(truths, answers)}
@@ -234,9 +239,7 @@ class Embed(Task):
         return [Points("Cosine against score", xs, ys, x="score", y="cosine")]
 
     def mistakes(self, truths: np.ndarray, answers: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-        """Pairs by how far the cosine is from the wanted one; or right texts that are not first, the farthest behind
-        first.
-        """
+        """Pairs by how far the cosine is off; or right texts that are not first, the farthest behind first."""
         if self.couples:
             ranks = self._ranked.of(truths, answers)
             return np.argsort(-ranks, kind="stable")[: int((ranks > 1).sum())]

@@ -47,6 +47,16 @@ def ranks(queries: np.ndarray, candidates: np.ndarray, keys: np.ndarray, wanted:
     return found
 
 
+DEFINES = {
+    "mrr": "Mean reciprocal rank: the mean of 1 / place at which the right text stands among all by cosine.",
+    "recall_at_1": "The share of rows whose right text stands first by cosine.",
+    "recall_at_10": "The share of rows whose right text is among the first ten by cosine.",
+    "spearman": "Spearman's correlation of cosines and scores: 1 where their order is the same.",
+    "pearson": "Pearson's correlation of cosines and scores: 1 where they lie on a rising line.",
+}
+"""What the metrics of embeddings are: of pairs that are ranked, and of pairs with scores."""
+
+
 def metrics(places: np.ndarray) -> dict[str, float]:
     """The mean of 1 / place, and the shares of rows whose right text stands first, or among the first ten."""
     return {

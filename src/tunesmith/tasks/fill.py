@@ -47,6 +47,12 @@ class Fill(Task):
     higher_is_better: ClassVar[bool] = False
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForMaskedLM",)
     untrained: ClassVar[str] = "backbone before training"
+    defines: ClassVar[Mapping[str, str]] = {
+        "perplexity": "exp of the mean loss of a hidden token: among how many tokens the model is as good as "
+        "undecided. Lower is better.",
+        "accuracy": "The share of hidden tokens that were told right.",
+        "word_perplexity": "exp of the loss a hidden word. Lower is better.",
+    }
 
     text: str | None = None
     """Column of the text; found among the usual names where not given."""
@@ -67,6 +73,9 @@ class Fill(Task):
     def columns(self) -> list[Column]:
         """The text alone: what is to be predicted is hidden in it."""
         return [Column("text", self.text, column.TEXT_NAMES, column.text)]
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing: the head gives words."""
 
     def arrange(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int) -> Rows:
         """The split cut into blocks; those without a word are left out and said, and nothing else raises DataError."""
@@ -155,8 +164,19 @@ class Fill(Task):
                 lines.append(_filled(batch.inputs["input_ids"][own][seen], gaps[own][seen], said, tokenizer))
             else:
                 value = blocks.exponential(nats, count)
-                lines.append({"prediction": round(value, 4) if math.isfinite(value) else None})
+                counted = {"tokens": int(count)} if count else {}
+                lines.append({"prediction": round(value, 4) if math.isfinite(value) else None, **counted})
         return sums, lines
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """Losses and hidden tokens [rows, 4]; words and right tokens, which lines do not tell, are NaN. None where a
+        line tells no loss.
+        """
+        if any("tokens" not in line and line["prediction"] is not None for line in lines):
+            return None
+        counts = [float(line.get("tokens", 0)) for line in lines]
+        values = [line["prediction"] or (math.nan if count else 1.0) for line, count in zip(lines, counts, strict=True)]
+        return np.array([[n * math.log(v), n, math.nan, math.nan] for n, v in zip(counts, values, strict=True)])
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """What a model that knows every word would come to: no loss, and every token right [rows, 4]."""

@@ -52,6 +52,7 @@ class Generate(Task):
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
     looks: ClassVar[bool] = True
     untrained: ClassVar[str] = "backbone before training"
+    defines: ClassVar[Mapping[str, str]] = {**blocks.DEFINES, **generate_scores.DEFINES}
 
     format: Literal["prompt_completion", "alpaca", "messages", "conversations", "text"] = "prompt_completion"
     """How rows are written; found by the file's columns where not given."""
@@ -111,9 +112,7 @@ class Generate(Task):
         return formats.columns(self.format, self.roles)
 
     def meet(self, model: nn.Module) -> None:
-        """Whether the backbone is an encoder-decoder, what it starts and ends to write with; what it can't do is
-        refused.
-        """
+        """Whether the backbone is an encoder-decoder, how it starts and ends to write; what it can't do is refused."""
         config: Any = model.config
         known: Any = model.generation_config
         self._start, ends = None, known.eos_token_id
@@ -137,6 +136,10 @@ class Generate(Task):
         """Nothing. A talk that does not end with an answer raises DataError."""
         if self.format != "text":
             formats.refuse_unanswered(rows, self.format)
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """Nothing: the head gives words."""
+        self.learn(rows)
 
     def arrange(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int) -> Rows:
         """The split's examples, encoded and counted, in bins where they are packed. What is cut or left out is said; if
@@ -223,6 +226,10 @@ class Generate(Task):
         if self.format != "text":  # what goes on with a text may well begin with a space
             said = {place: text.strip() for place, text in said.items()}
         return sequences.answers(step.batch, sums, said)
+
+    def reread(self, lines: Sequence[Row]) -> np.ndarray | None:
+        """What was said, losses and positions [rows, 5]."""
+        return sequences.reread(lines)
 
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The right answers of each row (None of raw text), and what a model that is certain of them would come to

@@ -61,6 +61,17 @@ def scores(found: np.ndarray) -> dict[str, float]:
     return {"bleu": bleu, "chrf": chrf, **dict(zip(MEANS, means, strict=True))}
 
 
+DEFINES = {
+    "bleu": "BLEU, 0 to 100: how many runs of one to four words of the answers stand in the right ones.",
+    "chrf": "chrF, 0 to 100: F-measure of runs of one to six characters that answers and right ones share.",
+    "rouge1": "ROUGE-1, 0 to 1: F-measure of the words that answer and right one share, averaged.",
+    "rouge2": "ROUGE-2, 0 to 1: F-measure of the pairs of words that answer and right one share, averaged.",
+    "rougeL": "ROUGE-L, 0 to 1: F-measure of the longest common subsequence of words, averaged.",
+    "exact_match": "The share of answers that are a right one, character by character.",
+}
+"""What the metrics are."""
+
+
 def answered(truths: np.ndarray, answers: np.ndarray) -> list[tuple[str, tuple[str, ...]]]:
     """Answers [rows] and right ones [rows] of the rows that have both, None where there is none.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.core.column import Row
 from tunesmith.core.panel import Tokens
 from tunesmith.core.step import Batch, Step
 from tunesmith.core.tokens import IGNORED, filled, pad
@@ -147,8 +148,23 @@ def answers(batch: Batch, sums: np.ndarray, said: Mapping[int, str]) -> tuple[np
         found[place] = [said.get(place), nats, learned, *sizes[place]]
         value = exponential(nats, learned)
         shown = round(value, 4) if math.isfinite(value) else None
-        lines.append({"prediction": said.get(place), "perplexity": shown, "cut": cuts[place]})
+        counted = {"tokens": int(learned)} if learned else {}
+        lines.append({"prediction": said.get(place), "perplexity": shown, **counted, "cut": cuts[place]})
     return found, lines
+
+
+def reread(lines: Sequence[Row]) -> np.ndarray | None:
+    """What was said, losses and positions of lines [rows, 5], NaN for words and bytes, which they do not tell; None
+    where they tell no positions either.
+    """
+    found = np.empty((len(lines), 5), dtype=object)
+    for place, line in enumerate(lines):
+        if line["perplexity"] is not None and "tokens" not in line:
+            return None
+        learned = float(line.get("tokens", 0))
+        nats = math.nan if learned and line["perplexity"] is None else learned * math.log(line["perplexity"] or 1)
+        found[place] = [line["prediction"], nats, learned, math.nan, math.nan]
+    return found
 
 
 def _plain(examples: Examples, tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, Tensor], Tensor]:

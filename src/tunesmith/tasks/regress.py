@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core import agreement, column, tokens
 from tunesmith.core.column import Column, Row
+from tunesmith.core.errors import ModelError
 from tunesmith.core.panel import Panel, Points
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.step import Batch, Step
@@ -38,6 +39,12 @@ class Regress(Task):
     """
 
     metric: ClassVar[str] = "pearson"
+    defines: ClassVar[Mapping[str, str]] = {
+        "pearson": "Pearson's correlation of answers and truths: 1 where they lie on a rising line.",
+        "spearman": "Spearman's correlation of answers and truths: 1 where their order is the same.",
+        "rmse": "Root of the mean squared error, in the units of the score. Lower is better.",
+        "r2": "The share of the scores' variance that the answers explain: 1 is perfect, 0 no better than their mean.",
+    }
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None
@@ -53,6 +60,7 @@ class Regress(Task):
 
     _mean: float = PrivateAttr(default=0.0)
     _scale: float = PrivateAttr(default=1.0)
+    _usual: float | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -88,6 +96,16 @@ class Regress(Task):
             squares += difference * (row["score"] - mean)
         self._mean, self._scale = mean, (squares / max(count, 1)) ** 0.5 or 1.0
 
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The one output is the score as it stands; from rows their mean."""
+        if config.num_labels != 1:
+            raise ModelError(
+                f"The model's head has {config.num_labels} outputs; a score is one.",
+                hint="Measure it as a task of classes: --task classify.",
+            )
+        self.learn(rows)
+        self._usual, self._mean, self._scale = self._mean, 0.0, 1.0
+
     def head(self) -> dict[str, Any]:
         """One output."""
         return {"num_labels": 1, "problem_type": "regression"}
@@ -120,6 +138,10 @@ class Regress(Task):
         answers = self._outputs(step).double().cpu().numpy() * self._scale + self._mean
         return answers, [{"prediction": round(float(answer), 6)} for answer in answers]
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """The numbers [rows]."""
+        return np.array([line["prediction"] for line in lines], dtype=np.float64)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """The scores."""
         return np.array([row["score"] for row in rows], dtype=np.float64)
@@ -137,7 +159,7 @@ class Regress(Task):
 
     def constant(self) -> tuple[str, Any]:
         """The mean score of the training split."""
-        return "mean score", self._mean
+        return "mean score", self._mean if self._usual is None else self._usual
 
     def panels(self, truths: np.ndarray, answers: np.ndarray) -> list[Panel]:
         """Answers against truths."""

@@ -55,6 +55,15 @@ def of_rows(truths: np.ndarray, given: np.ndarray) -> np.ndarray:
     return np.array([scores(golds, text) for golds, text in zip(truths[:, 1], given, strict=True)])
 
 
+DEFINES = {
+    "f1": "The harmonic mean of precision and recall of the words of the answer, averaged over rows, by SQuAD's rules.",
+    "exact_match": "The share of answers that are a right one, word for word, by SQuAD's rules.",
+    "f1_with_answer": "F1 over the questions that have an answer.",
+    "accuracy_without_answer": "Of the questions that have no answer, the share that were given none.",
+}
+"""What the metrics are."""
+
+
 def metrics(truths: np.ndarray, answers: np.ndarray, *, split: bool) -> dict[str, float]:
     """Means over rows of F1 and exact match; with `split`, also of the F1 of the questions that have an answer, and the
     share of the others that were given none (NaN where there are none such). Both [rows, 3].

@@ -22,7 +22,7 @@ from tunesmith.core.panel import Tokens as Seen
 from tunesmith.core.part import Reader, Task
 from tunesmith.core.rows import Rows, blocks, line_of
 from tunesmith.core.step import Batch, Step
-from tunesmith.tasks import tag_answers, tag_spans, tag_windows, tag_words
+from tunesmith.tasks import classes, tag_answers, tag_spans, tag_windows, tag_words
 from tunesmith.tasks.tag_answers import objects
 from tunesmith.tasks.tag_spans import Tags, Tally
 from tunesmith.tasks.tag_survey import Survey
@@ -32,7 +32,6 @@ from tunesmith.tasks.tag_words import Written
 WORD_NAMES = ("tokens", "words")
 TAG_NAMES = ("tags", "ner_tags", "labels", "ner", "pos_tags", "pos", "entities")
 NAMED = 20
-METRICS = ("f1", "precision", "recall", "accuracy")
 
 
 class Tag(Task):
@@ -50,6 +49,7 @@ class Tag(Task):
     """
 
     metric: ClassVar[str] = "f1"
+    defines: ClassVar[Mapping[str, str]] = tag_spans.METRICS
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
 
     words: str | None = None
@@ -104,6 +104,14 @@ class Tag(Task):
         self._scheme, counts = survey.settle()
         self._classes = sorted(counts, key=tag_answers.order)
         self._usual = max(self._classes, key=lambda tag: counts[tag])
+        self._tally = Tally(self._scheme)
+
+    def adopt(self, config: Any, rows: Iterable[Row]) -> None:
+        """The tags in the order of the head, and the scheme that they show; from rows the most frequent one."""
+        self._classes = classes.of_head(config)
+        counts = Counter(tag for row in rows for tag in row["tags"])
+        self._usual = max(self._classes, key=lambda tag: counts[tag])
+        self._scheme = tag_spans.detected(Counter(self._classes))[0] if self.scheme == "auto" else self.scheme
         self._tally = Tally(self._scheme)
 
     def head(self) -> dict[str, Any]:
@@ -204,6 +212,10 @@ class Tag(Task):
         ]
         return objects(map(tuple, given)), lines
 
+    def reread(self, lines: Sequence[Row]) -> np.ndarray:
+        """A tuple of tags for each row."""
+        return objects(tuple(line["prediction"]) for line in lines)
+
     def truths(self, rows: Iterable[Row]) -> np.ndarray:
         """A tuple of tags for each row; tags that training never saw are told."""
         found, known = [self._tags(row) for row in rows], set(self._classes)
@@ -224,7 +236,7 @@ class Tag(Task):
         assert self._tally is not None
         right, given, true, words_right, words = self._tally.counts(truths.tolist(), answers.tolist()).tolist()
         precision, recall, f1 = tag_spans.scores(right, given, true)
-        return dict(zip(METRICS, (f1, precision, recall, words_right / words), strict=True))
+        return dict(zip(tag_spans.METRICS, (f1, precision, recall, words_right / words), strict=True))
 
     def constant(self) -> tuple[str, Any]:
         """The most frequent tag of the training split, on every word."""

@@ -23,6 +23,12 @@ TYPELESS = "_"
 LETTERS = {"bio": "BI", "iobes": "BIES"}
 FORM = re.compile(r"([BIES])(?:-(.*))?")
 ENOUGH = 1 << 15
+METRICS = {
+    "f1": "The harmonic mean of precision and recall of spans, over all types together, as seqeval counts them.",
+    "precision": "The share of the spans given that are right: same words, same type.",
+    "recall": "The share of the right spans that were given.",
+    "accuracy": "The share of words with the right tag.",
+}
 
 
 class Span(NamedTuple):

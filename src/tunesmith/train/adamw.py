@@ -27,9 +27,14 @@ class AdamW(torch.optim.AdamW):
 
     def gradients(self) -> list[Tensor]:
         """Every gradient there is, each number of them once."""
+        return list(self.by_parameter().values())
+
+    def by_parameter(self) -> dict[nn.Parameter, Tensor]:
+        """The same by the parameters that they belong to."""
         self._settle()
-        own = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
-        return own + [table.gradient[: table.count] for table in self._acting().values() if table.received]
+        own = {parameter: parameter.grad for parameter in self._parameters() if parameter.grad is not None}
+        tables = {weight: table for weight, table in self._acting().items() if table.received}
+        return own | {weight: table.gradient[: table.count] for weight, table in tables.items()}
 
     def gradient(self, parameter: nn.Parameter) -> Tensor | None:
         """The gradient of a parameter; of a table that of its touched rows, [rows, hidden], in the order of their first

@@ -7,8 +7,10 @@ optimizers, they are scaled before the step. An update below the limit costs no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith.train.adamw import AdamW
 
@@ -16,22 +18,40 @@ TINY = 1e-6
 """torch's guard against a division by zero."""
 
 
-def gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Every gradient of what the optimizer trains."""
+def gradients(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, Tensor]:
+    """Every gradient of what the optimizer trains, by its parameter; of a table that of its touched rows."""
     if isinstance(optimizer, AdamW):
-        return optimizer.gradients()
+        return optimizer.by_parameter()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return {parameter: parameter.grad for parameter in parameters if parameter.grad is not None}
+
+
+def norms(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, Tensor]:
+    """The 2-norm of each gradient: scalars, on the device of the first."""
+    found = gradients(optimizer)
+    if not found:
+        return {}
+    device = next(iter(found.values())).device
+    sizes = torch._foreach_norm(list(found.values()))
+    return {parameter: size.to(device) for parameter, size in zip(found, sizes, strict=True)}
+
+
+def total(found: Mapping[nn.Parameter, Tensor]) -> Tensor:
+    """The 2-norm of all gradients together, from those of each: a scalar; zero where there are none."""
+    if not found:
+        return torch.zeros(())
+    size: Tensor = torch.linalg.vector_norm(torch.stack(list(found.values())))
+    return size
 
 
 def norm(optimizer: torch.optim.Optimizer) -> Tensor:
     """The 2-norm of all gradients together: a scalar; zero where there are none."""
-    found = gradients(optimizer)
-    if not found:
-        return torch.zeros(())
-    norms = [one.to(found[0].device) for one in torch._foreach_norm(found)]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return total
+    return total(norms(optimizer))
+
+
+def undone(size: float, limit: float) -> float:
+    """By what gradients of norm `size` that torch has scaled down to `limit` are multiplied to be whole again."""
+    return max(1.0, (size + TINY) / limit)
 
 
 def step(optimizer: torch.optim.Optimizer, size: float, limit: float) -> None:
@@ -46,5 +66,5 @@ def step(optimizer: torch.optim.Optimizer, size: float, limit: float) -> None:
         finally:
             optimizer.grad_scale = None
     else:
-        torch._foreach_mul_(gradients(optimizer), factor)
+        torch._foreach_mul_(list(gradients(optimizer).values()), factor)
         optimizer.step()

@@ -1,8 +1,9 @@
 """The record of a run: `metrics.jsonl`, one JSON object a line, and whoever watches.
 
 Events: `start`, `resume`, `step` (a mean over the updates since the last line; `trained` is how many parameters train
-from there on), `evaluation`, `note`, `end`, `found` (what a part found at the end), `frozen` (what frozen blocks gave
-and was kept), `files` (how many examples of each of several files were trained on), `memory`.
+from there on; `gradients` the norm of the last update's gradient at each place of the model, null where it is frozen),
+`evaluation`, `note`, `end`, `found` (what a part found at the end), `frozen` (what frozen blocks gave and was kept),
+`files` (how many examples of each of several files were trained on), `memory`.
 """
 
 from __future__ import annotations

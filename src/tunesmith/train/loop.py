@@ -21,6 +21,7 @@ from tunesmith.core.part import Part
 from tunesmith.core.step import Step, Training, Update
 from tunesmith.train import checkpoint, clip, precision
 from tunesmith.train.batches import Batches
+from tunesmith.train.flow import Flow
 from tunesmith.train.log import Log
 from tunesmith.train.settings import TrainSettings
 from tunesmith.train.several import SeveralBatches
@@ -81,6 +82,7 @@ def train(  # noqa: C901 - one page on purpose
     outside.ready()
     # Preparing moves the model to the device and lets its forward pass run in the chosen precision.
     prepared, stepper = accelerator.prepare(model, optimizer)
+    flow = Flow(model)
 
     def save() -> None:
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
@@ -111,9 +113,12 @@ def train(  # noqa: C901 - one page on purpose
             found += [(name, term.detach().float()) for name, term in terms.items()]
             # 4. Backward; gradients add up over the micro-batches.
             accelerator.backward(total)
-        scaled = accelerator.scaler is not None
-        size = accelerator.clip_grad_norm_(_gradients(training), settings.clip) if scaled else clip.norm(optimizer)
-        losses, norm = _read(found, size)
+        scaled, number = accelerator.scaler is not None, training.step + 1
+        told = any(number % every == 0 for every in (settings.log_every, evaluate_every, training.total_steps))
+        size = accelerator.clip_grad_norm_(_gradients(training), settings.clip) if scaled else None
+        sizes = clip.norms(optimizer) if not scaled or told else {}
+        losses, norm = _read(found, clip.total(sizes) if size is None else size)
+        reached = {"gradients": flow.of(sizes, clip.undone(norm, settings.clip) if scaled else 1.0)} if told else {}
         if not math.isfinite(sum(losses.values())):
             raise _diverged("loss", training, update, batches, losses)
         if scaled:
@@ -141,7 +146,8 @@ def train(  # noqa: C901 - one page on purpose
         if evaluating or saving or interrupted or training.step % settings.log_every == 0:
             rate = optimizer.param_groups[0]["lr"]
             trained = sum(parameter.numel() for parameter in _gradients(training))
-            log.step(step=training.step, epoch=update.epoch, learning_rate=rate, gradient_norm=norm, trained=trained)
+            where = {"learning_rate": rate, "gradient_norm": norm, "trained": trained, **reached}
+            log.step(step=training.step, epoch=update.epoch, **where)
         if training.step == min(batches.updates_an_epoch, training.total_steps) and batches.cut:
             seen = min(training.step * batches.size, len(batches.rows))
             note(f"{batches.cut:,} of {seen:,} training examples are longer than the limit and were cut.")

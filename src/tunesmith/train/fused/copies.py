@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -54,5 +54,4 @@ class Memory:
             # Copies outlive the mode in which they are made: one made while predicting serves training too.
             with torch.inference_mode(False), torch.no_grad():
                 made[settings] = make()
-        found: T = made[settings]
-        return found
+        return cast(T, made[settings])

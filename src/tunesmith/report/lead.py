@@ -1,4 +1,4 @@
-"""What a run comes to, in one or two plain sentences: the main metric beside the baselines'.
+"""What a report leads with, in one plain sentence: the main metric beside the baselines'.
 
 Built from the figures alone: the subject `model` against all other subjects, whatever the task.
 """
@@ -13,23 +13,20 @@ from tunesmith.report.wording import interval, listing, number, percent, words
 
 MODEL = "model"
 SPLITS = ("test", "validation")
-FEW = 10
-"""Fewer rows than these vary too little when they are drawn again: their intervals are too narrow."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The main figure, those of the baselines on the same split, and what they say together."""
+class Lead:
+    """The main figure, those of the baselines on the same split, and a sentence that names them."""
 
     suite: str
     main: Figure
     baselines: list[Figure]
     sentence: str
-    judgement: str
 
 
-def verdict(record: Record) -> Verdict | None:
-    """Judge the run; None where the main metric was not measured on the model."""
+def lead(record: Record) -> Lead | None:
+    """What to lead with; None where the main metric was not measured on the model."""
     evaluation = record.evaluation
     found = _main(evaluation) if evaluation else None
     if evaluation is None or found is None:
@@ -40,8 +37,7 @@ def verdict(record: Record) -> Verdict | None:
         if (figure.name, figure.split) == (main.name, main.split) and figure.subject != MODEL:
             others.setdefault(figure.subject, figure)
     baselines = list(others.values())
-    judgement = _judgement(main, baselines, evaluation.higher_is_better, _rows(record, main.split))
-    return Verdict(suite, main, baselines, _sentence(record, main, baselines), judgement)
+    return Lead(suite, main, baselines, _sentence(record, main, baselines))
 
 
 def on_rows(record: Record, split: str) -> str:
@@ -75,33 +71,3 @@ def _sentence(record: Record, main: Figure, baselines: list[Figure]) -> str:
     against = listing([f"{number(figure.value)} for {words(figure.subject)}" for figure in baselines])
     ending = f", against {against}." if against else "."
     return f"The model's {words(main.name)} is {number(main.value)}{bounds} {on_rows(record, main.split)}{ending}"
-
-
-def _judgement(main: Figure, baselines: list[Figure], higher_is_better: bool, rows: int | None) -> str:
-    if not baselines:
-        return "No baseline was measured."
-    sign = 1 if higher_is_better else -1
-    best = max(baselines, key=lambda figure: sign * figure.value)
-    name = f"the best baseline, {words(best.subject)}"
-    # Nor is a difference one that the figures, as they are shown, don't have.
-    if sign * main.value <= sign * best.value or number(main.value) == number(best.value):
-        return f"That is no better than {name}."
-    if rows is not None and rows < FEW:
-        return f"That is better than {name}, but {_counted(rows, main.split)} can't rule out chance."
-    if not interval(main):
-        return f"That is better than {name}."
-    if _apart(main, best):
-        return f"That is better than {name}, beyond what chance explains."
-    return f"That is better than {name}, but the intervals overlap: more test rows would be needed to be sure."
-
-
-def _apart(one: Figure, other: Figure) -> bool:
-    low, high = _bounds(one)
-    other_low, other_high = _bounds(other)
-    return low > other_high or high < other_low
-
-
-def _bounds(figure: Figure) -> tuple[float, float]:
-    low = figure.value if figure.low is None else figure.low
-    high = figure.value if figure.high is None else figure.high
-    return low, high
