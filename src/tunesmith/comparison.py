@@ -22,7 +22,7 @@ from tunesmith.report.contenders import (
     split_of,
     told_groups,
 )
-from tunesmith.report.verdict import FEW
+from tunesmith.report.lead import FEW
 
 PAGE = "compare.html"
 PREDICTIONS = "predictions"

@@ -23,7 +23,7 @@ from tunesmith.core.document import flat
 from tunesmith.core.errors import RecipeError, RunFolderError, nearest, raise_faults
 from tunesmith.core.panel import Cell, Table
 from tunesmith.report import printed
-from tunesmith.report.verdict import MODEL, SPLITS
+from tunesmith.report.lead import MODEL, SPLITS
 from tunesmith.report.wording import duration, number, percent, printable, words
 
 RECIPE, ENVIRONMENT, EVALUATION, LOCK = "recipe.yaml", "environment.json", "evaluation.json", ".lock"
