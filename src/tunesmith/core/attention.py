@@ -67,7 +67,7 @@ def attend(
     out = row.new_empty(tokens, heads.queries * heads.size)
     kept: Kept = []
     for chunk in layout.chunks:
-        q, k, v = _split(_padded(row[chunk.start : chunk.stop], chunk), heads, chunk, read)
+        q, k, v = _split(padded(row[chunk.start : chunk.stop], chunk), heads, chunk, read)
         p = _probabilities(q, k, layout, chunk, heads)
         mask = take(masks, p.shape)
         o = torch.bmm(masked(p, mask), v)  # [sequences * keys, group * time, size]
@@ -75,7 +75,7 @@ def attend(
         if read is not None:
             out[chunk.first : chunk.last] = o.view(-1, out.shape[1])
         else:
-            _unpad(_side_by_side([o], heads, chunk), chunk, out[chunk.start : chunk.stop])
+            unpad(_side_by_side([o], heads, chunk), chunk, out[chunk.start : chunk.stop])
     if read is None:
         out[layout.tokens :] = 0
     return out, kept
@@ -102,7 +102,7 @@ def attend_backward(
         if read is not None:
             read[chunk.first : chunk.last] = dq.view(-1, read.shape[1])
         parts = [dk, dv] if one else [dq, dk, dv]
-        _unpad(_side_by_side(parts, heads, chunk), chunk, row[chunk.start : chunk.stop])
+        unpad(_side_by_side(parts, heads, chunk), chunk, row[chunk.start : chunk.stop])
     row[layout.tokens :] = 0
     return row, read
 
@@ -155,7 +155,7 @@ def _in_pieces(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale:
     outs = []
     grouped = query.shape[1] != key.shape[1]
     for chunk in layout.chunks:
-        parts = [_padded(x[0].transpose(0, 1)[chunk.start : chunk.stop], chunk) for x in (query, key, value)]
+        parts = [padded(x[0].transpose(0, 1)[chunk.start : chunk.stop], chunk) for x in (query, key, value)]
         q, k, v = (x.view(-1, chunk.time, *x.shape[1:]).transpose(1, 2) for x in parts)
         closed = None if layout.causal or chunk.closed is None else chunk.closed.to(q.dtype)
         o = torch.nn.functional.scaled_dot_product_attention(
@@ -173,13 +173,13 @@ def _probabilities(q: Tensor, k: Tensor, layout: Layout, chunk: Chunk, heads: He
     if heads.scale != 1:
         scores.mul_(heads.scale)
     queries = q.shape[1] // heads.group
-    closed = _closed(layout, chunk, one=queries == 1)
-    if closed is not None:
-        scores.view(-1, heads.queries, queries, chunk.time).add_(closed)
+    shut = closed(layout, chunk, one=queries == 1)
+    if shut is not None:
+        scores.view(-1, heads.queries, queries, chunk.time).add_(shut)
     return torch.softmax(scores, dim=-1).to(q.dtype)
 
 
-def _closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
+def closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
     """C of one chunk, [sequences or 1, 1, queries or 1, time]; None where every query sees every key."""
     if not layout.causal:
         return chunk.closed
@@ -233,7 +233,7 @@ def _side_by_side(parts: Sequence[Tensor], heads: Heads, chunk: Chunk) -> Tensor
     return out.view(-1, out.shape[2] * heads.size)
 
 
-def _padded(x: Tensor, chunk: Chunk) -> Tensor:
+def padded(x: Tensor, chunk: Chunk) -> Tensor:
     """A chunk's tokens [tokens, ...] -> [sequences * time, ...], with any token where there is none."""
     return x if chunk.out is None else x.index_select(0, chunk.out)
 
@@ -245,7 +245,7 @@ def _filled(x: Tensor, chunk: Chunk) -> Tensor:
     return x.new_zeros((chunk.last - chunk.first) * chunk.time, x.shape[1]).index_copy_(0, chunk.into, x)
 
 
-def _unpad(x: Tensor, chunk: Chunk, out: Tensor) -> None:
+def unpad(x: Tensor, chunk: Chunk, out: Tensor) -> None:
     """A chunk's tokens out of [sequences * time, numbers], into `out` [tokens, numbers]."""
     if chunk.into is None:
         out.copy_(x)

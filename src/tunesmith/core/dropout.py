@@ -35,6 +35,16 @@ def scale_of(p: float) -> float:
     return STEPS / (STEPS - steps(p))
 
 
+class _Words(np.random.bit_generator.ISeedSequence):
+    """A seed from torch's generator as it is: numpy's own way mixes it by many small steps, which takes longer than
+    drawing a small mask.
+    """
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        drawn = torch.randint(-(2**63), 2**63 - 1, (n_words,)).numpy()
+        return drawn.view(np.uint64).astype(dtype, copy=False)
+
+
 class Masks:
     """A stream of masks for numbers of `dtype` that are dropped with probability `p`, 0 < p < 1.
 
@@ -46,7 +56,7 @@ class Masks:
         self.scale = scale_of(p)
         self.dtype = _INTEGERS[dtype.itemsize]
         self.device = torch.device(device)
-        self._draw = np.random.SFC64(int(torch.randint(2**62, (1,)).item()))
+        self._draw = np.random.SFC64(_Words())  # type: ignore[arg-type]  # numpy takes it, its types don't say so
 
     def take(self, shape: Sequence[int]) -> Tensor:
         """The next mask of this shape: -1 where a number is kept, 0 where it is dropped."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from tunesmith.core import registry, surgery
 from tunesmith.core.dropout import scale_of
 from tunesmith.methods.low_rank import LoraLinear
+from tunesmith.train.fused.copies import Memory
 from tunesmith.train.fused.matrix import Packed, Plain, packs
-from tunesmith.train.fused.products import Linear, Memory, Product
+from tunesmith.train.fused.products import Linear, Product
 from tunesmith.train.fused.tape import Gradients, Tape
 
 SIZES = (5, 3, 4)
@@ -178,15 +179,6 @@ class TestMemory:
         with torch.no_grad():
             modules[1].weight.add_(1)
         assert product(modules, torch.bfloat16, memory).matrix is not first.matrix
-
-    def test_training_and_answering_may_take_turns(self) -> None:
-        memory, weight, made = Memory(), torch.ones(2), []
-        for settings in ("training", "answering") * 2:
-            memory.of("one", [weight], settings, lambda settings=settings: made.append(settings))  # type: ignore[misc]
-        assert made == ["training", "answering"]
-        weight.add_(1)
-        memory.of("one", [weight], "training", lambda: made.append("again"))
-        assert made[2:] == ["again"] and len(memory._known["one"][2]) == 1
 
     def test_a_step_of_an_optimizer_is_a_change(self) -> None:
         modules, memory = linears(), Memory()

@@ -6,7 +6,7 @@ With x the row of tokens [total, hidden], Drop dropout, and Attend of `core/atte
 
 Query, key and value are one product. Sums and norms are in float32 under autocast, products in its type. The scale of
 the scores is in W_q's copy, that of dropout in those of W_v, W_o and W_2. Where one token a sequence is read after the
-last block, all but keys and values are computed for these tokens alone.
+last block, all is computed for these tokens alone, without keys and values of the others where `glance.py` can.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from torch.nn.functional import gelu
 from tunesmith.core.attention import KEPT, Heads, attend, attend_backward, read_tokens
 from tunesmith.core.dropout import Masks, mask_, masked, scale_of, take
 from tunesmith.core.layout import Layout
-from tunesmith.train.fused.products import Linear, Memory, Product
+from tunesmith.train.fused.copies import Memory
+from tunesmith.train.fused.glance import Glance, trained
+from tunesmith.train.fused.products import Linear, Product
 from tunesmith.train.fused.tape import Gradients, Tape
 
 LINEARS = {
@@ -94,16 +96,20 @@ class Bert:
             return "its weights are of another type than what comes in"
         if max(drops) >= 1:
             return "its dropout drops everything"
-        products = self._products(linears, drops, dtype, one)
+        factor = [scale_of(p) if p else 1.0 for p in drops]
+        glance = Glance.of(linears["key"], linears["value"], self.heads, factor[0], self.memory) if one else None
+        products = self._products(linears, factor, dtype, (one, glance is None))
         sums = torch.float32 if mixed else dtype
-        return _Work(layout, self.heads, one, (dtype, sums), drops, products, [_Norm.of(norm, sums) for norm in norms])
+        ready = [_Norm.of(norm, sums) for norm in norms]
+        return _Work(layout, self.heads, one, (dtype, sums), drops, products, ready, glance)
 
     def _products(
-        self, linears: Mapping[str, Linear], drops: Sequence[float], dtype: torch.dtype, one: bool
+        self, linears: Mapping[str, Linear], factor: Sequence[float], dtype: torch.dtype, sides: tuple[bool, bool]
     ) -> dict[str, Product]:
-        factor = [scale_of(p) if p else 1.0 for p in drops]
+        """sides: whether queries stand alone, and whether keys and values are wanted."""
         factors = {"query": self.heads.scale, "value": factor[0], "back": factor[1], "narrow": factor[2]}
-        first = [("query",), ("key", "value")] if one else [("query", "key", "value")]
+        alone, pairs = sides
+        first = [("query",), *([("key", "value")] if pairs else [])] if alone else [("query", "key", "value")]
         groups = [*first, ("back",), ("wide",), ("narrow",)]
         return {
             (name := " ".join(group)): Product.of(
@@ -147,7 +153,9 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Work:
-    """One call. types: of products, and of sums and norms. drops: rates after the scores, the attention, the end."""
+    """One call. types: of products, and of sums and norms. drops: rates after the scores, the attention, the end.
+    glance: what gives keys' and values' part where one token is read, if it can be had.
+    """
 
     layout: Layout
     heads: Heads
@@ -156,12 +164,13 @@ class _Work:
     drops: tuple[float, ...]
     products: Mapping[str, Product]
     norms: Sequence[_Norm]
+    glance: Glance | None = None
 
     @cached_property
     def trained(self) -> list[Tensor]:
         linears = [linear for product in self.products.values() for linear in product.linears]
         tensors = [tensor for linear in linears for tensor in linear.tensors]
-        tensors += [tensor for norm in self.norms for tensor in (norm.weight, norm.bias)]
+        tensors += [*trained(self.glance), *(tensor for norm in self.norms for tensor in (norm.weight, norm.bias))]
         return list({id(tensor): tensor for tensor in tensors if tensor.requires_grad}.values())
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
@@ -194,7 +203,8 @@ class _Work:
     def _first_tensors(self) -> list[Tensor]:
         """The parameters that give queries, keys and values."""
         first = [product for name, product in self.products.items() if name in ("query", "key value", FIRST)]
-        return [tensor for product in first for linear in product.linears for tensor in linear.tensors]
+        linears = [linear for product in first for linear in product.linears]
+        return [tensor for linear in linears for tensor in linear.tensors] + [*trained(self.glance)]
 
     def _masks(self, x: Tensor) -> list[Masks | None]:
         """One stream of masks for each rate."""
@@ -209,6 +219,9 @@ class _Work:
             tokens = read_tokens(self.layout)
             sums, queries = sums.index_select(0, tokens), x.index_select(0, tokens)
             queries = self.products["query"].forward(queries, tape)
+            if self.glance is not None:
+                out = self.glance.forward(x, queries, self.layout, masks[0], tape)
+                return self.products["back"].forward(out, tape), sums
             row = self.products["key value"].forward(x, tape)
             out, kept = attend(row, self.layout, heads, masks[0], queries)
         else:
@@ -221,6 +234,11 @@ class _Work:
         self, dout: Tensor, dsums: Tensor, tape: Tape, gradients: Gradients, wanted: bool
     ) -> Tensor | None:
         """The gradient of the block's input, if it is wanted."""
+        dqueries: Tensor | None
+        if self.glance is not None:
+            dx, dqueries = self.glance.backward(dout, self.layout, tape, gradients, wanted)
+            dread = self.products["query"].backward(dqueries, tape, gradients, wanted)
+            return self._joined(dx, dread, dsums)
         kept = tape.take(KEPT * len(self.layout.chunks))
         drow, dqueries = attend_backward(dout, kept, self.layout, self._scaled, self.one)
         if dqueries is None:
@@ -228,6 +246,10 @@ class _Work:
             return None if dx is None else dsums.add_(dx)
         dx = self.products["key value"].backward(drow, tape, gradients, wanted)
         dread = self.products["query"].backward(dqueries, tape, gradients, wanted)
+        return self._joined(dx, dread, dsums)
+
+    def _joined(self, dx: Tensor | None, dread: Tensor | None, dsums: Tensor) -> Tensor | None:
+        """The gradient of all tokens, with that of the sums and queries of those that are read."""
         if dx is None or dread is None:
             return None
         return dx.to(dsums.dtype).index_add_(0, read_tokens(self.layout), dsums.add_(dread))

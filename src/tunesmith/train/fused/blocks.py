@@ -163,11 +163,16 @@ def families() -> list[type[Family]]:
 
 def hooked(block: nn.Module) -> bool:
     """Whether a module inside the block has a hook, which one function for all would not call."""
-    return any(
-        module is not block
-        and (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
-        for module in block.modules()
-    )
+    # By hand: this is asked in every call, and `modules()` takes several times as long.
+    left = [*block._modules.values()]
+    while left:
+        module = left.pop()
+        if module is None:
+            continue
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+            return True
+        left.extend(module._modules.values())
+    return False
 
 
 def arguments(block: nn.Module) -> list[str]:

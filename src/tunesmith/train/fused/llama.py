@@ -28,7 +28,8 @@ from tunesmith.core.attention import KEPT, LONG, Heads, attend, attend_backward,
 from tunesmith.core.dropout import Masks, scale_of
 from tunesmith.core.layout import Layout
 from tunesmith.core.unpadded_attention import WINDOW
-from tunesmith.train.fused.products import Linear, Memory, Product
+from tunesmith.train.fused.copies import Memory
+from tunesmith.train.fused.products import Linear, Product
 from tunesmith.train.fused.root_norm import RootNorm, is_root_norm
 from tunesmith.train.fused.tape import Gradients, Tape
 from tunesmith.train.fused.turn import Turn, heads_of, wide

@@ -13,22 +13,19 @@ pair the small product with A alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar, cast
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tunesmith.core import surgery
 from tunesmith.core.dropout import Masks, masked, scale_of
+from tunesmith.train.fused.copies import Memory
 from tunesmith.train.fused.matrix import Both, Matrix, Packed, Plain, packs
 from tunesmith.train.fused.tape import Gradients, Tape
 from tunesmith.train.fused.thin import across, add_up_, down
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,50 +62,6 @@ class Linear:
     def tensors(self) -> list[Tensor]:
         """All of its parameters."""
         return self.own if self.low is None else [*self.own, self.low.a, self.low.b]
-
-
-class Steps:
-    """How many steps the optimizers of this process have taken: fused ones change weights without torch's counting it
-    as a new version.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        register_optimizer_step_post_hook(self._taken)
-
-    def _taken(self, *_: Any) -> None:
-        self.count += 1
-
-
-@cache
-def steps() -> Steps:
-    """The one counter of this process, which counts from the first call on."""
-    return Steps()
-
-
-class Memory:
-    """What was made of some tensors, until one of them changes. A copy remembers nothing."""
-
-    def __init__(self) -> None:
-        self._steps = steps()
-        self._known: dict[str, tuple[Any, list[Tensor], dict[Any, Any]]] = {}
-
-    def __deepcopy__(self, _: Any) -> Memory:
-        return Memory()
-
-    def of(self, name: str, tensors: Sequence[Tensor], settings: Any, make: Callable[[], T]) -> T:
-        """What `make` gives, or gave for the same values of the tensors, for each of the settings that take turns."""
-        trains = any(tensor.requires_grad for tensor in tensors)
-        step = self._steps.count if trains else None
-        key, known = (step, [(id(tensor), tensor._version) for tensor in tensors]), self._known.get(name)
-        if known is None or known[0] != key:
-            known = self._known[name] = (key, list(tensors), {})  # held, so that no other tensor takes one's id
-        made = known[2]
-        if settings not in made:
-            # Copies outlive the mode in which they are made: one made while predicting serves training too.
-            with torch.inference_mode(False), torch.no_grad():
-                made[settings] = make()
-        return cast(T, made[settings])
 
 
 @dataclass(frozen=True)
@@ -212,16 +165,18 @@ class Product:
     ) -> None:
         assert self.low is not None
         x, masks = read
-        columns = grad.split([linear.weight.shape[0] for linear in self.linears], dim=1)
-        pairs = zip(self.low.of, self._for_a(dsmall, x, masks), small.split(self.low.ranks, 1), strict=True)
-        for number, da, part in pairs:
+        sizes = [linear.weight.shape[0] for linear in self.linears]
+        # One product for every B: of each pair's rows only the columns of its own linear are its gradient.
+        trains = any(linear.low is not None and linear.low.b.requires_grad for linear in self.linears)
+        each_b = across(small, grad).split(self.low.ranks) if trains else [None] * len(masks)
+        for number, da, db in zip(self.low.of, self._for_a(dsmall, x, masks), each_b, strict=True):
             low = self.linears[number].low
             assert low is not None
             if da is not None:
                 gradients.give(low.a, da)
-            if low.b.requires_grad:
-                db = across(part, columns[number]).t().to(low.b.dtype)
-                gradients.give(low.b, db.mul_(_strength(low, self.factors[number])))
+            if db is not None:
+                own = db.split(sizes, 1)[number].t().to(low.b.dtype)
+                gradients.give(low.b, own * _strength(low, self.factors[number]))
 
     def _for_a(self, dsmall: Tensor, x: Tensor | None, masks: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """The gradient of each A, [rank, in]."""
@@ -291,10 +246,13 @@ def _stacked(tensors: Sequence[Tensor], factors: Sequence[float], dtype: torch.d
 
 def _low(linears: Sequence[Linear], factors: Sequence[float], dtype: torch.dtype) -> _Low:
     pairs = [(number, linear.low) for number, linear in enumerate(linears) if linear.low is not None]
-    sizes = [linear.weight.shape[0] for linear in linears]
     ranks = tuple(low.a.shape[0] for _, low in pairs)
-    a = torch.cat([low.a for _, low in pairs]).to(dtype)
-    b = a.new_zeros(sum(sizes), sum(ranks))
-    for (number, low), columns in zip(pairs, b.split(ranks, dim=1), strict=True):
-        columns.split(sizes)[number].copy_(low.b * _strength(low, factors[number]))
-    return _Low(a, b, tuple(number for number, _ in pairs), ranks)
+    numbers = tuple(number for number, _ in pairs)
+    scaled = [low.b * _strength(low, factors[number]) for number, low in pairs]
+    if len(linears) == 1:
+        return _Low(pairs[0][1].a.to(dtype), scaled[0].to(dtype), numbers, ranks)
+    starts = list(accumulate((linear.weight.shape[0] for linear in linears), initial=0))
+    b = scaled[0].new_zeros(starts[-1], sum(ranks), dtype=dtype)
+    for number, columns, own in zip(numbers, b.split(ranks, dim=1), scaled, strict=True):
+        columns[starts[number] : starts[number + 1]] = own
+    return _Low(torch.cat([low.a for _, low in pairs]).to(dtype), b, numbers, ranks)

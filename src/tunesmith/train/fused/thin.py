@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PIECE = 512
+PIECE = 1024
 
 
 def down(x: Tensor, thin: Tensor) -> Tensor:
@@ -29,4 +29,9 @@ def add_up_(y: Tensor, small: Tensor, thin: Tensor) -> None:
 def across(small: Tensor, x: Tensor) -> Tensor:
     """small^T x, summed in float32: small [tokens, rank] and x [tokens, in] -> [rank, in]."""
     parts = [torch.mm(a.t(), b) for a, b in zip(small.split(PIECE), x.split(PIECE), strict=True)]
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0, dtype=torch.float32)
+    if len(parts) == 1:
+        return parts[0]
+    total = parts[0].to(torch.promote_types(small.dtype, torch.float32))
+    for part in parts[1:]:
+        total.add_(part)
+    return total
