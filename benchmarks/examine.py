@@ -28,7 +28,7 @@ from pairs import data, machine, options, tables
 
 PAGE = "examine.md"
 QUICK = {"rows": 200}
-RATE = 1e-4
+RATE = 5e-5
 EVERY = ["task", "baselines", "ood", "robustness", "calibration", "retention", "drift", "cost"]
 HEAD = ("case", "figure", "of", "value", "interval")
 VERDICT = ("case", "aspect", "grade", "verdict", "by", "value", "interval")
@@ -103,13 +103,13 @@ def recipe(given: argparse.Namespace, task: Values, files: Values, **changed: An
 
 CASES: dict[str, Any] = {
     "full training": lambda given, folder: sst2(given, folder),
-    "LoRA": lambda given, folder: sst2(given, folder, method="lora", train={"learning_rate": 10 * RATE}),
+    "LoRA": lambda given, folder: sst2(given, folder, method="lora", train={"learning_rate": 20 * RATE}),
     "over-trained": lambda given, folder: sst2(given, folder, train={"learning_rate": 10 * RATE, "epochs": 20}),
     "shuffled labels": lambda given, folder: sst2(given, folder, shuffled=True),
     "books, then kitchen": books,
     "intents, and none": intents,
     "a tiny causal model": lambda given, folder: sst2(
-        given, folder, model=str(given.causal), evaluate=["task", "baselines"], train={"learning_rate": 10 * RATE}
+        given, folder, model=str(given.causal), evaluate=["task", "baselines"], train={"learning_rate": 20 * RATE}
     ),
 }
 
@@ -191,7 +191,7 @@ def lines(found: Mapping[str, Values], given: argparse.Namespace) -> list[str]:
     return [
         f"Made by `{options.called()}` on {machine.facts('cpu')}.",
         f"{given.model}; {given.rows:,} training rows of SST-2 at most, three epochs, a rate of {RATE:g} for full "
-        f"training and {10 * RATE:g} for LoRA; *over-trained*: 20 epochs at {10 * RATE:g}. One seed.",
+        f"training and {20 * RATE:g} for LoRA; *over-trained*: 20 epochs at {10 * RATE:g}. One seed.",
         "",
         "## What the reports say",
         "",
