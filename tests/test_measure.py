@@ -84,7 +84,8 @@ def test_a_suite_that_fails_is_told_and_the_others_run(full_run: Path, monkeypat
     monkeypatch.setattr(Task, "measure", broken)
     with listening() as notes:
         found = measure.again(full_run, data, ["task"])
-    assert found["suites"]["task"] == {"figures": [], "panels": [], "failed": "ValueError: no such thing"}
+    failed = found["suites"]["task"]
+    assert (failed["figures"], failed["panels"], failed["failed"]) == ([], [], "ValueError: no such thing")
     assert "The suite 'task' failed: ValueError: no such thing" in notes
 
 

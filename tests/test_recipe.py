@@ -29,7 +29,7 @@ def test_defaults_are_filled_in() -> None:
     assert values["model"]["name"] == "builtin:minilm"
     assert values["method"] == {"name": "full", "reinit": 0} and values["objective"]["name"] == "supervised"
     assert values["schedules"] == [{"name": "warmup_linear", "warmup": 0.1}]
-    assert values["evaluate"] == [{"name": "task"}]
+    assert [one["name"] for one in values["evaluate"]] == ["task"]
     assert values["train"]["epochs"] == 3.0 and values["data"]["train"] == "rows.csv"
 
 

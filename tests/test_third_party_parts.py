@@ -64,6 +64,7 @@ class Length(Task):
 
     metric: ClassVar[str] = "mean_error"
     higher_is_better: ClassVar[bool] = False
+    defines: ClassVar[dict[str, str]] = {"mean_error": "How far off a length is on average."}
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
 
     text: str | None = None

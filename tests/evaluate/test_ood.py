@@ -15,7 +15,7 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.notes import listening
 from tunesmith.core.panel import Bars, Lines, Points, Result, Table
 from tunesmith.core.rows import each
-from tunesmith.evaluate import detection, ood, stats
+from tunesmith.evaluate import detection, ood, shift, stats
 from tunesmith.evaluate.ood import Ood
 from tunesmith.prepare import Prepared
 
@@ -74,7 +74,7 @@ def test_other_files_stand_beside_the_test_split(toyed: Prepared, tmp_path: Path
 
 
 def test_only_the_largest_groups_are_shown(toyed: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunesmith.evaluate.shift.GROUPS", 1)
+    monkeypatch.setattr(shift, "GROUPS", 1)
     with listening() as notes:
         result = Ood(data={"shop": other(tmp_path)}, groups="shop", length=False).measure(suites.finished(toyed))
     assert {split for _, split, _ in values(result)} == {"shop", "shop: a"}

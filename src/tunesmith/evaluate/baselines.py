@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -51,6 +51,10 @@ class Baselines(part.Suite):
     """
 
     asks: ClassVar[str] = "Would something without this training have done as well?"
+    defines: ClassVar[Mapping[str, str]] = {
+        baselines_table.DIFFERENCE: "The trained model's main metric less this baseline's, on the same rows.",
+        "p": "How often drawing the rows again would give a difference of 0 or of the other sign, both sides counted.",
+    }
 
     only: list[str] = Field(default_factory=list)
     """The baselines to measure; all where not given."""

@@ -39,7 +39,7 @@ def _results(
     """One entry a held-out split: the model's figures with their intervals."""
     found: dict[str, list[dict[str, Any]]] = {}
     for figure in figures:
-        if figure["subject"] != "model" or not _known(figure["value"]):
+        if figure["subject"] != "model" or figure["split"] == "train" or not _known(figure["value"]):
             continue
         name = str(figure["name"])
         metric: dict[str, Any] = {"type": name, "value": figure["value"], "name": name.replace("_", " ")}
