@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_further_suites_become_part_of_a_run(full_run: Path, tmp_path: Path) -> 
     found = api.evaluate(run, suites=[{"name": "calibration"}])
     after = read_json(run / "evaluation.json")
     assert set(found["suites"]) == {"calibration"} and found["suites"]["calibration"]["figures"]
-    assert after == {**before, "suites": {**before["suites"], **found["suites"]}}
+    assert after == {**before, "suites": {**before["suites"], **json.loads(json.dumps(found["suites"]))}}
     card = (run / "model" / "README.md").read_text()
     assert "Suite `calibration`" in card and "Suite `calibration`" not in (full_run / "model" / "README.md").read_text()
     assert "Calibration" in (run / "report.html").read_text()
