@@ -91,7 +91,8 @@ def _train(toyed: Prepared, folder: Path) -> None:
     after = toy.weights(toyed)
     for name, parameter in model.named_parameters():
         if name in trains:
-            assert not torch.equal(before[name], after[name]), f"{name} did not move"
+            # A bias of keys changes no softmax: all that ever moves it is rounding.
+            assert not torch.equal(before[name], after[name]) or name.endswith("key.bias"), f"{name} did not move"
         else:
             assert torch.equal(before[name], after[name]), f"{name} moved"
             assert parameter.grad is None
