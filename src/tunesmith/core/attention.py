@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tunesmith.core.by_head import by_head, by_token, clear_, parts_of
-from tunesmith.core.dropout import Masks, masked, take
+from tunesmith.core.dropout import Masks, mask_, masked, take
 from tunesmith.core.layout import Chunk, Layout
 
 LONG = 512
@@ -186,7 +186,7 @@ def _probabilities(q: Tensor, k: Tensor, layout: Layout, chunk: Chunk, heads: He
     shut = closed(layout, chunk, one=queries == 1)
     if shut is not None:
         scores.view(-1, heads.queries, queries, chunk.time).add_(shut)
-    return torch.softmax(scores, dim=-1).to(q.dtype)
+    return torch.softmax(scores, dim=-1, out=scores).to(q.dtype)
 
 
 def closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
@@ -208,10 +208,9 @@ def _chunk_backward(grad: Tensor, kept: Sequence[Tensor], scale: float, places: 
     q, k, v, p, mask = kept
     dq, dk, dv = places
     torch.bmm(masked(p, mask).transpose(1, 2), grad, out=dv)
-    dp = torch.bmm(grad, v.transpose(1, 2))
-    dp = masked(dp, mask)
+    dp = mask_(torch.bmm(grad, v.transpose(1, 2)), mask).float()
     # In float32: torch's own for shorter types is many times slower where `time` is no multiple of 32.
-    ds = torch._softmax_backward_data(dp.float(), p.float(), -1, torch.float32)
+    ds = torch.ops.aten._softmax_backward_data.out(dp, p.float(), -1, torch.float32, grad_input=dp)
     ds = (ds if scale == 1 else ds.mul_(scale)).to(p.dtype)
     torch.bmm(ds, k, out=dq)
     torch.bmm(ds.transpose(1, 2), q, out=dk)
