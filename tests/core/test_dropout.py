@@ -1,8 +1,9 @@
-"""Masks of 16 bits an element, and the modules that use them."""
+"""Masks of 8 bits an element, and the modules that use them."""
 
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -20,6 +21,28 @@ def kept(p: float, count: int = 200_000) -> torch.Tensor:
 def test_the_share_that_is_dropped_is_p(p: float) -> None:
     # The standard error of a share of 200,000 draws is at most 0.0011.
     assert (~kept(p)).float().mean().item() == pytest.approx(p, abs=0.005)
+
+
+@pytest.mark.parametrize("p", [0.0005, 0.002, 0.1, 0.1015, 0.5])
+def test_the_share_is_exact_beyond_eight_bits(p: float) -> None:
+    # 8 bits alone would give 0, 0, 0.0977, 0.0977 and 0.5. Six standard errors of 20 million draws.
+    found = (~kept(p, 20_000_000)).double().mean().item()
+    assert found == pytest.approx(round(p * 65536) / 65536, abs=6 * (p * (1 - p) / 20_000_000) ** 0.5)
+
+
+@pytest.mark.parametrize("p", [0.002, 0.1])
+def test_numbers_are_dropped_independently_of_each_other(p: float) -> None:
+    # Of 4 million blocks of 4 numbers, those with k dropped, by the binomial distribution: six standard errors.
+    blocks = (~kept(p, 16_000_000)).view(-1, 4).sum(1).bincount(minlength=5).double() / 4_000_000
+    for count in range(5):
+        share = math.comb(4, count) * p**count * (1 - p) ** (4 - count)
+        assert blocks[count].item() == pytest.approx(share, abs=6 * (share / 4_000_000) ** 0.5 + 1e-4 * share)
+
+
+@pytest.mark.parametrize(("p", "shape"), [(0.1, [0]), (1e-4, [3, 0]), (0.1, [1]), (1e-4, [1])])
+def test_masks_of_no_and_of_one_number(p: float, shape: list[int]) -> None:
+    mask = Masks(p, torch.bfloat16).take(shape)
+    assert mask.shape == torch.Size(shape) and mask.dtype == torch.int16
 
 
 @pytest.mark.parametrize(("p", "steps"), [(0.1, 6554), (1e-9, 1), (1 - 1e-9, 65535)])

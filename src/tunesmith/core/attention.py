@@ -11,7 +11,8 @@ hand and keeps Q, K, V, P and D of each chunk: dV = (D * P)^T dO, dP = D * (dO V
 dQ = s dS K, dK = s dS^T Q.
 
 Where there are fewer heads of keys than of queries (grouped queries, Ainslie et al. 2023), the queries that share a
-head of keys stand one after the other, as if they were more queries of that head: nothing is repeated.
+head of keys stand one after the other, as if they were more queries of that head: nothing is repeated. Numbers go from
+the row to the chunks and back head by head (`by_head.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tunesmith.core.dropout import Masks, masked, take
+from tunesmith.core.by_head import by_head, by_token, clear_, parts_of
+from tunesmith.core.dropout import Masks, mask_, masked, take
 from tunesmith.core.layout import Chunk, Layout
 
 LONG = 512
@@ -51,6 +53,10 @@ class Heads:
         """How many heads of queries share a head of keys."""
         return self.queries // self.keys
 
+    def counts(self, one: bool) -> tuple[int, ...]:
+        """Heads of queries, keys and values in a row; of one whose queries stand apart, of keys and values."""
+        return (self.keys, self.keys) if one else (self.queries, self.keys, self.keys)
+
 
 def attend(
     row: Tensor, layout: Layout, heads: Heads, masks: Masks | None = None, read: Tensor | None = None
@@ -67,7 +73,10 @@ def attend(
     out = row.new_empty(tokens, heads.queries * heads.size)
     kept: Kept = []
     for chunk in layout.chunks:
-        q, k, v = _split(padded(row[chunk.start : chunk.stop], chunk), heads, chunk, read)
+        parts = by_head(row[chunk.start : chunk.stop], layout, chunk, heads.counts(one=read is not None), heads.size)
+        if read is not None:
+            parts = [read[chunk.first : chunk.last], *parts]
+        q, k, v = (part.view((chunk.last - chunk.first) * heads.keys, -1, heads.size) for part in parts)
         p = _probabilities(q, k, layout, chunk, heads)
         mask = take(masks, p.shape)
         o = torch.bmm(masked(p, mask), v)  # [sequences * keys, group * time, size]
@@ -75,7 +84,7 @@ def attend(
         if read is not None:
             out[chunk.first : chunk.last] = o.view(-1, out.shape[1])
         else:
-            unpad(_side_by_side([o], heads, chunk), chunk, out[chunk.start : chunk.stop])
+            by_token(o.view(-1, heads.size), layout, chunk, (heads.queries,), out[chunk.start : chunk.stop])
     if read is None:
         out[layout.tokens :] = 0
     return out, kept
@@ -88,21 +97,22 @@ def attend_backward(
 
     grad: that of `attend`'s result, of its shape. A gradient where the row is filled up is left out.
     """
-    width = heads.size * (2 * heads.keys if one else heads.queries + 2 * heads.keys)
-    row = grad.new_empty(layout.total, width)
+    counts = heads.counts(one)
+    row = grad.new_empty(layout.total, sum(counts) * heads.size)
     read = grad.new_empty(grad.shape) if one else None
     for number, chunk in enumerate(layout.chunks):
         mine = cast("list[Tensor]", kept[KEPT * number : KEPT * (number + 1)])
+        shape = ((chunk.last - chunk.first) * heads.keys, -1, heads.size)
+        table = grad.new_empty((chunk.last - chunk.first) * chunk.time * sum(counts), heads.size)
+        places = parts_of(table, chunk, counts)
         if read is None:
-            whole = _filled(grad[chunk.start : chunk.stop], chunk)
-            g = _split_heads(whole.view(-1, chunk.time, heads.queries, heads.size), heads)
+            (g,) = by_head(grad[chunk.start : chunk.stop], layout, chunk, (heads.queries,), heads.size)
+            clear_(g, layout, chunk)
         else:
-            g = grad[chunk.first : chunk.last].view(-1, heads.group, heads.size)
-        dq, dk, dv = _chunk_backward(g, mine, heads.scale)
-        if read is not None:
-            read[chunk.first : chunk.last] = dq.view(-1, read.shape[1])
-        parts = [dk, dv] if one else [dq, dk, dv]
-        unpad(_side_by_side(parts, heads, chunk), chunk, row[chunk.start : chunk.stop])
+            g = grad[chunk.first : chunk.last]
+            places = [read[chunk.first : chunk.last], *places]
+        _chunk_backward(g.view(shape), mine, heads.scale, [place.view(shape) for place in places])
+        by_token(table, layout, chunk, counts, row[chunk.start : chunk.stop])
     row[layout.tokens :] = 0
     return row, read
 
@@ -176,7 +186,7 @@ def _probabilities(q: Tensor, k: Tensor, layout: Layout, chunk: Chunk, heads: He
     shut = closed(layout, chunk, one=queries == 1)
     if shut is not None:
         scores.view(-1, heads.queries, queries, chunk.time).add_(shut)
-    return torch.softmax(scores, dim=-1).to(q.dtype)
+    return torch.softmax(scores, dim=-1, out=scores).to(q.dtype)
 
 
 def closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
@@ -193,56 +203,22 @@ def closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
     return torch.zeros_like(later, dtype=torch.float32).masked_fill_(later, -1e30)
 
 
-def _chunk_backward(grad: Tensor, kept: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of Q, K and V of one chunk, each [sequences * keys, tokens, size]."""
+def _chunk_backward(grad: Tensor, kept: Sequence[Tensor], scale: float, places: Sequence[Tensor]) -> None:
+    """Gradients of Q, K and V of one chunk, each [sequences * keys, tokens, size], into `places`."""
     q, k, v, p, mask = kept
-    dv = torch.bmm(masked(p, mask).transpose(1, 2), grad)
-    dp = torch.bmm(grad, v.transpose(1, 2))
-    dp = masked(dp, mask)
+    dq, dk, dv = places
+    torch.bmm(masked(p, mask).transpose(1, 2), grad, out=dv)
+    dp = mask_(torch.bmm(grad, v.transpose(1, 2)), mask).float()
     # In float32: torch's own for shorter types is many times slower where `time` is no multiple of 32.
-    ds = torch._softmax_backward_data(dp.float(), p.float(), -1, torch.float32)
+    ds = torch.ops.aten._softmax_backward_data.out(dp, p.float(), -1, torch.float32, grad_input=dp)
     ds = (ds if scale == 1 else ds.mul_(scale)).to(p.dtype)
-    return torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q), dv
-
-
-def _split(x: Tensor, heads: Heads, chunk: Chunk, read: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Q, K and V of one chunk, each [sequences * keys, tokens, size], from [sequences * time, numbers]."""
-    x = x.view(-1, chunk.time, x.shape[1] // heads.size, heads.size)
-    if read is None and heads.group == 1:
-        q, k, v = x.unflatten(2, (3, heads.keys)).permute(2, 0, 3, 1, 4).flatten(1, 2)
-        return q, k, v
-    k, v = x[:, :, -2 * heads.keys :].unflatten(2, (2, heads.keys)).permute(2, 0, 3, 1, 4).flatten(1, 2)
-    if read is not None:
-        return read[chunk.first : chunk.last].view(-1, heads.group, heads.size), k, v
-    return _split_heads(x[:, :, : heads.queries], heads), k, v
-
-
-def _split_heads(x: Tensor, heads: Heads) -> Tensor:
-    """[sequences, time, queries, size] -> [sequences * keys, group * time, size]."""
-    x = x.unflatten(2, (heads.keys, heads.group)).permute(0, 2, 3, 1, 4)
-    return x.reshape(x.shape[0] * heads.keys, -1, heads.size)
-
-
-def _side_by_side(parts: Sequence[Tensor], heads: Heads, chunk: Chunk) -> Tensor:
-    """Each [sequences * keys, group * time, size], group 1 for keys and values -> [sequences * time, all numbers]."""
-    sizes = [part.shape[1] // chunk.time * heads.keys for part in parts]
-    out = parts[0].new_empty(chunk.last - chunk.first, chunk.time, sum(sizes), heads.size)
-    for part, place in zip(parts, out.split(sizes, dim=2), strict=True):
-        by_head = part.view(out.shape[0], -1, chunk.time, heads.size)  # [sequences, heads, time, size]
-        place.copy_(by_head.transpose(1, 2))
-    return out.view(-1, out.shape[2] * heads.size)
+    torch.bmm(ds, k, out=dq)
+    torch.bmm(ds.transpose(1, 2), q, out=dk)
 
 
 def padded(x: Tensor, chunk: Chunk) -> Tensor:
     """A chunk's tokens [tokens, ...] -> [sequences * time, ...], with any token where there is none."""
     return x if chunk.out is None else x.index_select(0, chunk.out)
-
-
-def _filled(x: Tensor, chunk: Chunk) -> Tensor:
-    """A chunk's tokens [tokens, numbers] -> [sequences * time, numbers], zero where there is none."""
-    if chunk.into is None:
-        return x
-    return x.new_zeros((chunk.last - chunk.first) * chunk.time, x.shape[1]).index_copy_(0, chunk.into, x)
 
 
 def unpad(x: Tensor, chunk: Chunk, out: Tensor) -> None:

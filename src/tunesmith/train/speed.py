@@ -37,7 +37,7 @@ class SpeedSettings(BaseModel):
     unread: bool = True
     """Whether what nothing reads is left out: tokens after the last block, and scores of words without loss."""
     fast_dropout: bool = True
-    """Whether dropout's masks come from a fast generator with 16 bits an element; another draw than torch's."""
+    """Whether dropout's masks come from a fast generator with 8 bits an element; another draw than torch's."""
     touched_rows: bool = True
     """Whether the rows of embeddings that no batch has touched yet are left out of gradient and update."""
     frozen_dropout: bool = False
