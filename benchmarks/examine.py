@@ -1,7 +1,7 @@
 """What do the suites say of good, bad and over-trained models, and how long do they take? `benchmarks/examine.py`.
 
-Cases, each a run in a process of its own: SST-2 with builtin:minilm, full and LoRA, with every suite; the same
-over-trained (20 epochs at ten times the rate) and with shuffled labels; book reviews, measured on kitchen reviews;
+Cases, each a run in a process of its own: SST-2 with builtin:minilm, full and LoRA, with every suite; full training
+over-trained (20 epochs at ten times the rate) and with shuffled labels, with those that judge; book reviews, measured on kitchen reviews;
 CLINC150, with rows of no class; SST-2 with a tiny causal model, beside zero-shot and in-context learning. Shown: the
 verdict of each report, the figures that a case is about, seconds of training and of all the rest (start, data,
 suites, report), the size of the page. The page is written as it grows; --reports keeps the reports.
@@ -29,6 +29,7 @@ from pairs import data, machine, options, tables
 PAGE = "examine.md"
 QUICK = {"rows": 200}
 RATE = 5e-5
+JUDGED = ["task", "calibration", "retention", "drift"]
 EVERY = ["task", "baselines", "ood", "robustness", "calibration", "retention", "drift", "cost"]
 HEAD = ("case", "figure", "of", "value", "interval")
 VERDICT = ("case", "aspect", "grade", "verdict", "by", "value", "interval")
@@ -104,8 +105,10 @@ def recipe(given: argparse.Namespace, task: Values, files: Values, **changed: An
 CASES: dict[str, Any] = {
     "full training": lambda given, folder: sst2(given, folder),
     "LoRA": lambda given, folder: sst2(given, folder, method="lora", train={"learning_rate": 20 * RATE}),
-    "over-trained": lambda given, folder: sst2(given, folder, train={"learning_rate": 10 * RATE, "epochs": 20}),
-    "shuffled labels": lambda given, folder: sst2(given, folder, shuffled=True),
+    "over-trained": lambda given, folder: sst2(
+        given, folder, train={"learning_rate": 10 * RATE, "epochs": 20}, evaluate=JUDGED
+    ),
+    "shuffled labels": lambda given, folder: sst2(given, folder, shuffled=True, evaluate=JUDGED),
     "books, then kitchen": books,
     "intents, and none": intents,
     "a tiny causal model": lambda given, folder: sst2(
