@@ -1,10 +1,10 @@
 """What do the suites say of good, bad and over-trained models, and how long do they take? `benchmarks/examine.py`.
 
 Cases, each a run in a process of its own: SST-2 with builtin:minilm, full and LoRA, with every suite; full training
-over-trained (20 epochs at ten times the rate) and with shuffled labels, with those that judge; book reviews, measured on kitchen reviews;
-CLINC150, with rows of no class; SST-2 with a tiny causal model, beside zero-shot and in-context learning. Shown: the
-verdict of each report, the figures that a case is about, seconds of training and of all the rest (start, data,
-suites, report), the size of the page. The page is written as it grows; --reports keeps the reports.
+over-trained (20 epochs at ten times the rate) and with shuffled labels, with those that judge; book reviews, measured
+on kitchen reviews; CLINC150, with rows of no class; SST-2 with a tiny causal model, beside zero-shot and in-context
+learning. Shown: the verdict of each report, the figures that a case is about, seconds of training and of all the rest
+(start, data, suites, report), the size of the page. The page is written as it grows; --reports keeps the reports.
 
 Data: folders sst2, amazon_books_kitchen, clinc150 below --data; --causal, a folder with a causal model.
 Options: --data, --rows, --only, --causal, --reports, --results.
