@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ PAGE = "examine.md"
 QUICK = {"rows": 200}
 RATE = 5e-5
 JUDGED = ["task", "calibration", "retention", "drift"]
-EVERY = ["task", "baselines", "ood", "robustness", "calibration", "retention", "drift", "cost"]
-HEAD = ("case", "figure", "of", "value", "interval")
+EVERY = ["task", "baselines", "ood", "robustness", "calibration", "retention", "drift", "cost",
+         {"name": "stability", "seeds": 3}]  # fmt: skip
+HEAD = ("case", "suite", "figure", "of", "value", "interval")
 VERDICT = ("case", "aspect", "grade", "verdict", "by", "value", "interval")
 TIMES = ("case", "training, s", "all the rest, s", "page, MB")
 Values = dict[str, Any]
@@ -116,13 +118,15 @@ CASES: dict[str, Any] = {
     ),
 }
 
+GOOD = {"task": ("accuracy",), "baselines": ("accuracy",), "retention": ("retention",), "stability": ("*accuracy",)}
 ABOUT = {
-    "full training": ("accuracy", "retention"),
-    "books, then kitchen": ("accuracy", "accuracy_difference"),
-    "intents, and none": ("accuracy", "auroc", "fpr_at_95"),
-    "a tiny causal model": ("accuracy",),
+    "full training": GOOD,
+    "LoRA": GOOD,
+    "books, then kitchen": {"task": ("accuracy",), "ood": ("accuracy", "accuracy_difference")},
+    "intents, and none": {"task": ("accuracy",), "ood": ("auroc", "fpr_at_95")},
+    "a tiny causal model": {"task": ("accuracy",), "baselines": ("accuracy",)},
 }
-"""Which figures are shown of which case."""
+"""Which figures of which suites are shown of a case, by patterns of their names."""
 
 
 def one(given: argparse.Namespace, name: str) -> Values:
@@ -143,7 +147,9 @@ def one(given: argparse.Namespace, name: str) -> Values:
     return {
         "failed": {word: suite["failed"] for word, suite in found["suites"].items() if "failed" in suite},
         "verdicts": [verdict for suite in suites for verdict in suite.get("verdicts", ())],
-        "figures": [figure for suite in suites for figure in suite["figures"]],
+        "figures": [
+            {"suite": word, **figure} for word, suite in found["suites"].items() for figure in suite["figures"]
+        ],
         "training": found["cost"]["seconds"],
         "rest": seconds - found["cost"]["seconds"],
         "page": len(page) / 1e6,
@@ -181,10 +187,12 @@ def verdicts(found: Mapping[str, Values]) -> list[list[str]]:
 def figures(found: Mapping[str, Values]) -> list[list[str]]:
     """The figures that a case is about, a row each."""
     rows = []
-    for name, names in ABOUT.items():
+    for name, shown in ABOUT.items():
         for one in found[name]["figures"] if name in found else ():
-            if one["name"] in names and one["split"] != "validation":
-                rows.append([name, one["name"].replace("_", " "), f"{one['subject']}, {one['split']}", *told(one)])
+            patterns = shown.get(one["suite"], ())
+            if one["split"] != "validation" and any(fnmatchcase(one["name"], pattern) for pattern in patterns):
+                of = f"{one['subject']}, {one['split']}"
+                rows.append([name, one["suite"], one["name"].replace("_", " "), of, *told(one)])
     return rows
 
 

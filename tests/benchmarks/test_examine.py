@@ -49,7 +49,7 @@ def test_a_case_is_measured_and_told(given: Namespace, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "argv", ["examine.py"])
     page = examine.lines({"intents, and none": found}, given)
     assert any(line.startswith("| intents, and none | learned |") for line in page)
-    assert any(line.startswith("| intents, and none | auroc |") for line in page)
+    assert any(line.startswith("| intents, and none | ood | auroc |") for line in page)
     assert page[-1] == "No suite failed."
 
 
