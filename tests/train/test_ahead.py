@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,8 +18,11 @@ def counting(made: list[int], until: int = 10**9) -> Iterator[int]:
         yield number
 
 
-def workers() -> int:
-    return sum(thread.name == "batches ahead" for thread in threading.enumerate())
+@pytest.fixture
+def workers() -> Callable[[], int]:
+    """How many threads prepare items for this test; an earlier test's, kept alive by its error, is none of them."""
+    before = set(threading.enumerate())
+    return lambda: sum(thread.name == "batches ahead" for thread in set(threading.enumerate()) - before)
 
 
 def settled(made: list[int]) -> int:
@@ -32,7 +35,7 @@ def settled(made: list[int]) -> int:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
-def test_the_items_are_those_of_the_stream(count: int) -> None:
+def test_the_items_are_those_of_the_stream(count: int, workers: Callable[[], int]) -> None:
     assert list(ahead(iter(range(20)), count)) == list(range(20))
     assert list(ahead(iter(()), count)) == []
     assert workers() == 0
@@ -69,7 +72,7 @@ def test_work_goes_on_while_nobody_asks() -> None:
     assert list(found) == [2]
 
 
-def test_an_error_comes_where_its_item_would_have_come() -> None:
+def test_an_error_comes_where_its_item_would_have_come(workers: Callable[[], int]) -> None:
     def stream() -> Iterator[int]:
         yield 1
         yield 2
@@ -85,7 +88,7 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
 
 
 @pytest.mark.parametrize("way", ["closed", "forgotten", "error"])
-def test_the_thread_ends_with_its_reader(way: str) -> None:
+def test_the_thread_ends_with_its_reader(way: str, workers: Callable[[], int]) -> None:
     made: list[int] = []
 
     def read() -> None:
