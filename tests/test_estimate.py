@@ -88,6 +88,34 @@ def test_a_whole_run_takes_what_was_estimated(values: dict[str, Any], world: Wor
     assert found["seconds_starting"] == 11.0 and found["seconds_training"] == found["updates"]
 
 
+@pytest.mark.parametrize(
+    "suites, times, count",
+    [
+        (["task", "calibration"], 0, 0),
+        ([{"name": "stability", "seeds": 3, "help": ["longer"]}], 2 + 3 * 3, 5),
+        ([{"name": "task", "learning_curve": [0.25, 0.5, 1]}], 0.75, 2),
+    ],
+)
+def test_trainings_that_suites_ask_for_are_counted(
+    suites: list[Any], times: float, count: int, world: World, tmp_path: Path
+) -> None:
+    found = check.check(recipe(tmp_path, evaluate=suites)).facts
+    # A checkpoint after each of three epochs; of what is saved, only the model's 7 seconds don't grow with the length.
+    assert found["seconds_saving"] == 7.0 + 3 * 5.0
+    once = found["seconds_training"] + found["seconds_evaluating"] + 3 * 5.0
+    assert found["seconds_further"] == pytest.approx(times * once + count * (11.0 + 7.0))
+
+
+def test_a_run_trains_as_often_as_was_estimated(world: World, tmp_path: Path) -> None:
+    values = {"evaluate": [{"name": "stability", "seeds": 3}], "train": {"epochs": 1}}
+    found = check.check(recipe(tmp_path, **values)).facts
+    world.now = 0.0
+    run.start(recipe(tmp_path, **values), tmp_path / "run")
+    # What the other models answer is left out.
+    assert found["estimated_seconds"] == pytest.approx(world.now, rel=0.05)
+    assert found["seconds_further"] > 0.5 * found["estimated_seconds"]
+
+
 def test_the_task_that_settles_answers_once_more(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = recipe(tmp_path, train={"epochs": 2})
     before = check.check(parts).facts["seconds_evaluating"]

@@ -89,7 +89,9 @@ def check(recipe: Recipe, began: float | None = None) -> Checked:
     splits, saved = _read(recipe)
     prepare.check_fit(recipe, splits)
     prepare.learn(recipe, splits)
+    preparing = time.perf_counter()
     prepared = prepare.prepare(recipe, splits)
+    preparing = time.perf_counter() - preparing
     started = time.time() - began - saved
     sample = examples.sample(prepared)
     trains, every = surgery.count(prepared.backbone.model)
@@ -104,7 +106,7 @@ def check(recipe: Recipe, began: float | None = None) -> Checked:
     }
     mix = prepared.batches.mix
     panels = [*splits.panels, *([] if mix is None else [mix.panel()]), *sample.panels()]
-    return Checked(panels, {**facts, **estimate(prepared, splits, sample.examples, started).facts()})
+    return Checked(panels, {**facts, **estimate(prepared, splits, sample.examples, started, preparing).facts()})
 
 
 def _read(recipe: Recipe) -> tuple[Splits, float]:

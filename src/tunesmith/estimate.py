@@ -5,6 +5,8 @@
     evaluate   some rows of the validation split, inside the training as a run does it
     save       a checkpoint; the model, with its proof
     measure    the suites on growing parts of the held-out splits; the report
+    further    the trainings that suites ask for, which are counted and not done: each as long as the run's own, by its
+               share of the rows and its epochs
 
 Each is timed apart and multiplied by how often, or by how many rows, the run does it. Memory is the peak of this
 process, and what a whole epoch would add to it. A run that stops early takes less, and so does one that reads rows and
@@ -15,8 +17,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ import torch
 
 from tunesmith import run, trained
 from tunesmith.account import METRICS
+from tunesmith.core.finished import Further
 from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import silent
 from tunesmith.core.part import Task
@@ -38,6 +42,7 @@ from tunesmith.prepare import Prepared
 from tunesmith.report import page
 from tunesmith.train import loop, precision
 from tunesmith.train.log import Log, lines
+from tunesmith.train.settings import TrainSettings
 from tunesmith.trial import Examples, Trial, few, words
 
 PREDICTING, MEASURING = 2.0, 4.0
@@ -50,7 +55,7 @@ class Estimate:
     """Seconds of the parts of a run, of one update, and the most memory that it holds in bytes.
 
     starting: until the first update. training: all updates. evaluating: on the validation split, between updates.
-    saving: checkpoints, and the model with its proof. measuring: the suites and the report.
+    saving: checkpoints, and the model with its proof. measuring: the suites and the report. further: what suites train.
     """
 
     starting: float
@@ -58,13 +63,14 @@ class Estimate:
     evaluating: float
     saving: float
     measuring: float
+    further: float
     a_step: float
     memory: int
 
     @property
     def seconds(self) -> float:
         """From the command to the report."""
-        return self.starting + self.training + self.evaluating + self.saving + self.measuring
+        return sum(getattr(self, name) for name in PARTS)
 
     def facts(self) -> dict[str, float]:
         """By name, as `check` tells them."""
@@ -77,14 +83,33 @@ class Estimate:
         }
 
 
-PARTS = ("starting", "training", "evaluating", "saving", "measuring")
+PARTS = ("starting", "training", "evaluating", "saving", "measuring", "further")
 
 
-def estimate(prepared: Prepared, splits: Splits, examples: Examples, started: float) -> Estimate:
+@dataclass
+class Counted:
+    """Stands in for what trains the recipe again, and trains nothing. found: how often the whole training each would be
+    that was asked for, by its name.
+    """
+
+    settings: TrainSettings
+    found: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, name: str, changes: Mapping[str, Any], *, share: float = 1.0) -> Further:
+        """Count one. A suite takes it for one that diverged, after which it asks for the others all the same."""
+        length = "epochs" if self.settings.steps is None else "steps"
+        own = getattr(self.settings, length)
+        times = changes.get("train", {}).get(length, own) / own
+        self.found[name] = times * (share if length == "epochs" else 1.0)
+        return Further(name, failed="It was counted and not done.", diverged=True)
+
+
+def estimate(prepared: Prepared, splits: Splits, examples: Examples, started: float, preparing: float) -> Estimate:
     """Run a miniature of what was prepared, which is of no use after it.
 
     examples: a sample of the training split, which tells how many words a whole epoch touches. started: the seconds
-    that it took to get so far. Raises what a run would raise.
+    that it took to get so far; preparing: those of them that each further training takes as well. Raises what a run
+    would raise.
     """
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as quiet:
         folder = Path(temporary)
@@ -93,21 +118,25 @@ def estimate(prepared: Prepared, splits: Splits, examples: Examples, started: fl
         memory = peak_memory() + _growing(folder, prepared, splits, trial)
         loaded, saved = _saved(folder, prepared)
         held_out = [len(part) for part in (splits.validation, splits.test) if part is not None]
-        rows = sum(held_out)
+        rows, counted = sum(held_out), Counted(prepared.recipe.train)
 
         def measure(count: int) -> None:
             share = count / max(1, rows)
-            run.evaluate(folder, _answering(prepared, share, max(held_out, default=0)), loaded, _shares(splits, share))
+            answering = _answering(prepared, share, max(held_out, default=0))
+            run.evaluate(folder, answering, loaded, _shares(splits, share), counted)
 
         measuring = grown(measure, rows, MEASURING).of(rows) + timed(page.write, folder)
     epoch, updates = prepared.batches.updates_an_epoch, prepared.training.total_steps
     training = trial.all_updates(epoch, updates)
+    evaluating, saving = _evaluating(trial, prepared, splits), saved + trial.saving * _checkpoints(prepared, training)
+    times = counted.found.values()
     return Estimate(
         started,
         training,
-        _evaluating(trial, prepared, splits),
-        saved + trial.saving * _checkpoints(prepared, training),
+        evaluating,
+        saving,
         measuring,
+        sum(times) * (training + evaluating + saving - saved) + len(times) * (preparing + saved),
         trial.a_step(epoch, updates),
         max(memory, peak_memory()),
     )

@@ -66,7 +66,11 @@ def test_the_table_says_all_in_one_place(ground: Ground) -> None:
     assert worse["how"] == "a way" and worse["p"] == pytest.approx(2 / 1001)
     assert "on 10 of 60 rows, drawn" in str(few["how"]) and "over 2 orders" in str(few["how"])
     assert other["accuracy"] is None and other["how"] == "not measured: it is so"
-    assert "On test rows the model is better than the strongest baseline" in table.note
+    assert "On 60 test rows the model is better than the strongest baseline, worse." in table.note
+    verdict = told.verdict(ground, found)
+    # Of `few` half of 10 rows are wrong in one order of two: 0.25 as well, and `worse` came first.
+    assert verdict is not None and (verdict.word, verdict.value) == ("Worth its training", pytest.approx(0.25))
+    assert "worse" in verdict.figure and told.verdict(ground, []) is None
     assert {(one.name, one.subject) for one in told.figures(ground, found)} >= {
         ("accuracy", "worse"), ("model minus this", "worse"), ("p", "few"),
     }  # fmt: skip

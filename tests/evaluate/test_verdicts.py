@@ -68,6 +68,23 @@ def test_learned_is_what_chance_does_not_explain(ahead: Estimate, rows: int, wor
     assert found.value == (None if math.isnan(ahead.value) else ahead.value)
 
 
+@pytest.mark.parametrize(
+    ("ahead", "rows", "word"),
+    [
+        (Estimate(0.1, 0.01, 0.2), 50, "Worth its training"),
+        (Estimate(0.1, 0.0, 0.2), 50, "Worth its training?"),
+        (Estimate(-0.1, -0.2, 0.0), 50, "Worth its training?"),
+        (Estimate(-0.1, -0.2, -0.01), 50, "Not worth its training"),
+        (Estimate(-0.1, -0.2, -0.01), 9, "Worth its training?"),
+        (Estimate(math.nan), 50, "Worth its training?"),
+    ],
+)
+def test_a_training_is_worth_what_it_is_ahead_of_the_strongest(ahead: Estimate, rows: int, word: str) -> None:
+    found = verdicts.worth("accuracy", "neighbours", ahead, rows, "test")
+    assert found.word == word and "neighbours" in found.said and found.support
+    assert found.grade == ("unknown" if word.endswith("?") else "bad" if word.startswith("Not") else "good")
+
+
 def test_what_did_not_learn_does_not_generalise() -> None:
     found = verdicts.generalises("accuracy", "test", Estimate(0.0, -0.02, 0.02), False)
     assert found.grade == "unknown" and "did not learn" in found.said
@@ -110,6 +127,7 @@ def test_every_verdict_says_its_rule() -> None:
     found = [
         *share(0.0, -0.1, 0.1),
         verdicts.learned("f1", "a rival", Estimate(0.1, 0.0, 0.2), 20, "test"),
+        verdicts.worth("f1", "a rival", Estimate(0.1, 0.0, 0.2), 20, "test"),
         verdicts.kept(Estimate(0.8)),
         verdicts.moved(0.8, 10),
         verdicts.calibrated(Estimate(0.2, 0.1, 0.3), 0.1, 0.1),

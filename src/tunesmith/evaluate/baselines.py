@@ -119,10 +119,11 @@ class Baselines(part.Suite):
         missing = [one for one, _ in found if isinstance(one, Missing)]
         seconds = {one.name: taken for one, taken in found}
         compared = baselines_table.compared(ground, told)
-        model = baselines_table.measured(ground)
+        model, verdict = baselines_table.measured(ground), baselines_table.verdict(ground, compared)
         return Result(
             baselines_table.figures(ground, compared),
             [baselines_table.table(ground, compared, missing, seconds, model)],
+            verdicts=[] if verdict is None else [verdict],
         )
 
     def _acts(self, ground: Ground, name: str) -> list[Callable[[], Outcome]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tunesmith.core.panel import Cell, Figure, Table
+from tunesmith.core.panel import Cell, Figure, Table, Verdict
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import stats
+from tunesmith.evaluate import stats, verdicts
 from tunesmith.evaluate.baselines_ground import Ground, Missing, Told
 from tunesmith.evaluate.stats import Span
 from tunesmith.train.log import lines
@@ -106,6 +106,18 @@ def figures(ground: Ground, several: Sequence[Compared]) -> list[Figure]:
     return found
 
 
+def verdict(ground: Ground, several: Sequence[Compared]) -> Verdict | None:
+    """Whether the model is better than the strongest of them; None where no difference is defined."""
+    task = ground.finished.task
+    sign = 1 if task.higher_is_better else -1
+    known = [one for one in several if math.isfinite(one.difference.value)]
+    if not known:
+        return None
+    best = min(known, key=lambda one: sign * one.difference.value)
+    ahead = verdicts.Estimate(sign * best.difference.value, *sorted(sign * bound for bound in best.difference.span))
+    return verdicts.worth(task.metric, best.told.name, ahead, len(best.told.places), ground.split)
+
+
 def table(
     ground: Ground, several: Sequence[Compared], missing: Sequence[Missing], seconds: Mapping[str, float], model: Score
 ) -> Table:
@@ -124,7 +136,7 @@ def table(
         ["what", metric, "interval", DIFFERENCE, "its interval", "p", "seconds", "parameters trained",
          "training rows used", "rows answered", "how"],
         rows,
-        _note(ground, several),
+        _note(verdict(ground, several)),
     )  # fmt: skip
 
 
@@ -147,22 +159,13 @@ def _remark(one: Compared, count: int) -> str:
     return told
 
 
-def _note(ground: Ground, several: Sequence[Compared]) -> str:
-    sign = 1 if ground.finished.task.higher_is_better else -1
-    known = [one for one in several if math.isfinite(one.difference.value)]
+def _note(verdict: Verdict | None) -> str:
     rule = (
         "Differences are on the same rows, their intervals and p by drawing these rows again; each p is that of one "
         "comparison, not corrected for their number. Seconds are without loading a model; those of a "
         "training are of its updates."
     )
-    if not known:
-        return rule
-    best = min(known, key=lambda one: sign * one.difference.value)
-    low, high = (sign * bound for bound in best.difference.span)
-    surely = min(low, high) > 0
-    worse = max(low, high) < 0
-    word = "is better than" if surely else "is worse than" if worse else "can't be told from"
-    return f"On {ground.split} rows the model {word} the strongest baseline, {best.told.name}. {rule}"
+    return rule if verdict is None else f"{verdict.said} {rule}"
 
 
 def _training(ground: Ground) -> list[Cell]:

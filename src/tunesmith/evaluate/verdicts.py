@@ -83,6 +83,22 @@ def learned(metric: str, rival: str, ahead: Estimate, rows: int, split: str) -> 
     return _verdict("learned", "bad", "Did not learn", (said, figure, rule), ahead)
 
 
+def worth(metric: str, rival: str, ahead: Estimate, rows: int, split: str) -> Verdict:
+    """ahead: how much better the model is than the strongest of the baselines that were measured, on the same draws."""
+    rule = (
+        f"By how much the model's {metric} is better than that of {rival}, the strongest of the baselines that were "
+        "measured, on the same rows. Worth its training: the whole interval lies above 0. Not worth it: it lies below. "
+        f"Otherwise, or with fewer than {FEW} rows, it can't be told. It stands beside whether anything was learned."
+    )
+    told = ahead.known and rows >= FEW
+    grade: Grade = "unknown" if not told else "good" if ahead.low > 0 else "bad" if ahead.high < 0 else "unknown"
+    words = {"good": "Worth its training", "bad": "Not worth its training", "unknown": "Worth its training?"}
+    beside = {"good": "is better than", "bad": "is worse than", "unknown": "can't be told from"}[grade]
+    said = f"On {rows:,} {split} rows the model {beside} the strongest baseline, {rival}."
+    texts = said, f"{metric}: better than {rival} by", rule
+    return _verdict("learned", grade, words[grade], texts, ahead, support=True)
+
+
 def generalises(metric: str, split: str, lost: Estimate, learned: bool) -> Verdict:
     """lost: the share of the metric on training rows that is lost on rows that the model did not see. learned: whether
     there is anything that could be lost.
