@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from tests import toy
+from tests.evaluate import suites
 from tunesmith import elsewhere
+from tunesmith.core import registry
 from tunesmith.core.errors import DataError, ModelError, RecipeError
 from tunesmith.core.notes import listening
+from tunesmith.core.part import Task
 from tunesmith.elsewhere import Wanted
 
 
@@ -115,3 +118,28 @@ def test_a_score_is_taken_as_it_stands(tmp_path: Path) -> None:
     assert values(found, "mean score")["rmse"] == pytest.approx((sum((n - 19.5) ** 2 for n in range(40)) / 40) ** 0.5)
     line = json.loads((tmp_path / "one" / "test.jsonl").read_text().splitlines()[0])
     assert abs(line["prediction"]) < 5  # standardised, as the plain model gives it
+
+
+ADOPTING = [
+    name for name in registry.names("tasks")
+    if registry.load("tasks", name).adopt is not Task.adopt  # type: ignore[attr-defined]
+]  # fmt: skip
+MODELS = {"generate": "builtin:tiny-gpt2", "classify_image": "builtin:tiny-vit"}
+
+
+@pytest.mark.parametrize("name", ADOPTING)
+def test_a_plain_model_scores_what_it_scored_where_it_was_made(name: str, tmp_path: Path) -> None:
+    ours = toy.prepared({"task": name, "model": MODELS.get(name, "builtin:tiny-bert")}, count=12)
+    rows = toy.rows_for(ours.recipe.task, 12)
+    lines = [{key: value for key, value in row.items() if key != "line"} for row in rows]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    wanted = Wanted(data=data, task=name, settings=["train.precision=float32"])
+    found, _ = elsewhere.found(str(toy.save(ours, tmp_path / "theirs")), wanted, tmp_path / "one")
+    theirs = values(found)
+    assert "failed" not in found["suites"]["task"] and theirs
+    if name == "regress":  # its scale is the run's; see above
+        return
+    own = suites.finished(ours, {"test": rows})
+    expected = own.task.metrics(own.task.truths(rows), own.predict("test").answers)
+    assert theirs == pytest.approx({key: value for key, value in expected.items() if key in theirs}, rel=1e-5)
