@@ -26,6 +26,8 @@ def test_a_very_long_table_is_cut_and_says_so() -> None:
 
 def test_a_table_of_long_texts_takes_the_whole_width() -> None:
     assert 'class="card wide"' in table("t", ["text"], [["long " * 60]])
+    cells = table("t", ["name", "how"], [["a" * 50, "b" * 50], ["a", "b" * 40]])
+    assert cells.count('class="long"') == 1 and f'<td dir="auto" class="long">{"b" * 50}' in cells
     assert 'class="card"' in table("t", ["text"], [["short"]])
 
 

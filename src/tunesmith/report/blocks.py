@@ -12,6 +12,8 @@ from tunesmith.report.wording import cell, number
 
 SHOWN_ROWS = 1000
 WIDE_COLUMNS = 5
+LONG_TEXT = 40
+"""Characters of a cell from which on its column is not squeezed into many short lines."""
 WIDE_TEXT = 160
 # Pixels; a taller chart scrolls inside its box (`.chart` in page.css).
 TALL = 800
@@ -112,7 +114,9 @@ def _cell(value: object, place: int) -> Markup:
     if isinstance(value, int | float) and place:
         return tag("td", number(value), class_="number")
     text = value if isinstance(value, Markup) else cell(value if isinstance(value, str | int | float) else None)
-    return tag("td", text, dir="auto") if place else tag("th", text, scope="row", dir="auto")
+    if not place:
+        return tag("th", text, scope="row", dir="auto")
+    return tag("td", text, dir="auto", class_="long" if isinstance(value, str) and len(value) > LONG_TEXT else None)
 
 
 def _note(text: str) -> Markup:
