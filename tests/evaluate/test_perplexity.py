@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests import toy
 from tunesmith.evaluate import perplexity
@@ -66,3 +67,13 @@ def test_long_texts_are_cut() -> None:
     _, tokenizer = model_of("builtin:tiny-gpt2", "generate")
     (one,) = perplexity.encoded(["x" * 400], tokenizer, 100)
     assert len(one["input_ids"]) == 100 and one["cut"]
+
+
+def test_portions_hold_so_many_scores_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Module()
+    monkeypatch.setattr(perplexity.anatomy, "output_layer", lambda _: nn.Linear(4, 10))
+    monkeypatch.setattr(perplexity, "SCORES", 120)
+    # 12 tokens at once: two of 5, one more would be 15; then 4 and 3, padded to 4; a long one stands alone.
+    assert perplexity.portions(model, [5, 3, 20, 5, 4]) == [[2], [0, 3], [4, 1]]
+    monkeypatch.setattr(perplexity, "TOKENS", 5)
+    assert perplexity.portions(model, [2, 2, 2]) == [[0, 1], [2]]

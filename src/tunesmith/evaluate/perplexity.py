@@ -26,6 +26,8 @@ HIDDEN = 4000
 """Most tokens that are hidden, one at a time, over all texts."""
 SCORES = 1 << 26
 """Most scores of words at once: sequences times positions times vocabulary."""
+TOKENS = 8192
+"""Most tokens at once, however small the vocabulary."""
 
 
 def perplexity(sums: np.ndarray) -> float:
@@ -96,11 +98,11 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def portions(model: nn.Module, lengths: Sequence[int]) -> list[list[int]]:
-    """Places of sequences, the longest first, in portions of at most SCORES scores."""
+    """Places of sequences, the longest first, in portions of at most SCORES scores and TOKENS tokens."""
     layer: Any = anatomy.output_layer(model)
-    words, found = len(layer.weight), list[list[int]]()
+    most, found = min(TOKENS, SCORES // len(layer.weight)), list[list[int]]()
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] * words > SCORES:
+        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > most:
             found.append([])
         found[-1].append(place)
     return found
