@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tests import toy
+from tunesmith.core import anatomy
 from tunesmith.evaluate import perplexity
 
 TEXTS = ["amber basil", "a", "cedar delta ember fjord"]
@@ -71,7 +72,7 @@ def test_long_texts_are_cut() -> None:
 
 def test_portions_hold_so_many_scores_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Module()
-    monkeypatch.setattr(perplexity.anatomy, "output_layer", lambda _: nn.Linear(4, 10))
+    monkeypatch.setattr(anatomy, "output_layer", lambda _: nn.Linear(4, 10))
     monkeypatch.setattr(perplexity, "SCORES", 120)
     # 12 tokens at once: two of 5, one more would be 15; then 4 and 3, padded to 4; a long one stands alone.
     assert perplexity.portions(model, [5, 3, 20, 5, 4]) == [[2], [0, 3], [4, 1]]
