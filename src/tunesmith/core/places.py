@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tunesmith.core import anatomy
+from tunesmith.core import anatomy, surgery
+from tunesmith.core.errors import RecipeError
 
 BOTTOM = 0
 """The place of the embeddings."""
@@ -60,3 +61,13 @@ def places(model: nn.Module) -> Places:
         else:
             found[name] = last if last < len(blocks) else len(blocks) + 1
     return Places(found, len(blocks))
+
+
+def check_trained(model: nn.Module, schedule: str, acts: str) -> None:
+    """Refuse a schedule on blocks of a model of which nothing but what stands above them trains: RecipeError."""
+    found = places(model)
+    if all(found.of[name] > found.blocks for name in surgery.trained(model)):
+        raise RecipeError(
+            f"{schedule} {acts} blocks, and the method trains none of them.",
+            hint=f"Use a method that trains blocks, such as full or lora, or leave {schedule} out.",
+        )

@@ -11,9 +11,8 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
 from tunesmith.core import groups, surgery
-from tunesmith.core.errors import RecipeError
 from tunesmith.core.part import Schedule
-from tunesmith.core.places import places
+from tunesmith.core.places import check_trained, places
 from tunesmith.core.step import Training
 from tunesmith.schedules.freeze_rules import added, changes, settled, stops
 
@@ -55,12 +54,7 @@ class Freeze(Schedule):
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Look at the model, and change nothing: one of which nothing but the head trains raises RecipeError."""
-        found, trained = places(model), surgery.trained(model)
-        if all(found.of[name] > found.blocks for name in trained):
-            raise RecipeError(
-                "freeze closes blocks, and the method trains none of them.",
-                hint="Use a method that trains blocks, such as full or lora, or leave freeze out.",
-            )
+        check_trained(model, "freeze", "closes")
 
     def setup(self, training: Training) -> None:
         """Know what stands where; with `anneal`, let every place have a rate of its own."""

@@ -11,10 +11,9 @@ from pydantic import Field, PrivateAttr
 from torch import nn
 
 from tunesmith.core import surgery
-from tunesmith.core.errors import RecipeError
 from tunesmith.core.notes import note
 from tunesmith.core.part import Schedule
-from tunesmith.core.places import places
+from tunesmith.core.places import check_trained, places
 from tunesmith.core.step import Training
 
 
@@ -43,13 +42,7 @@ class Unfreeze(Schedule):
 
     def modify(self, model: nn.Module, generator: torch.Generator) -> None:
         """Look at the model, and change nothing: one of which nothing but the head trains raises RecipeError."""
-        found = places(model)
-        trained = surgery.trained(model)
-        if all(found.of[name] > found.blocks for name in trained):
-            raise RecipeError(
-                "unfreeze opens blocks, and the method trains none of them.",
-                hint="Use a method that trains blocks, such as full or lora, or leave unfreeze out.",
-            )
+        check_trained(model, "unfreeze", "opens")
 
     def setup(self, training: Training) -> None:
         """Close what is not open yet."""
