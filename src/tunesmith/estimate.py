@@ -70,7 +70,7 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """From the command to the report."""
-        return sum(getattr(self, name) for name in PARTS)
+        return float(sum(getattr(self, name) for name in PARTS))
 
     def facts(self) -> dict[str, float]:
         """By name, as `check` tells them."""
