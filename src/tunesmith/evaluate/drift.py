@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -16,7 +16,7 @@ from tunesmith.core.mapped import Mapped
 from tunesmith.core.panel import Bars, Cell, Figure, Heatmap, Lines, Panel, Result, Table
 from tunesmith.core.rows import Rows, take
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import changes, gradient_flow, switches, verdicts
+from tunesmith.evaluate import changes, dimension, gradient_flow, switches, verdicts
 from tunesmith.evaluate.changes import Change
 from tunesmith.evaluate.cka import FEW, cka, is_plenty
 from tunesmith.evaluate.unmeasured import unmeasured
@@ -27,8 +27,8 @@ SHOWN, VALUES = 20, 3
 
 
 class Drift(part.Suite):
-    """What training moved: features by layer, weights by block, what each block's part of a delta does; and how much
-    gradient reached each place.
+    """What training moved: features by layer, weights by block, what each block's part of a delta does; how much
+    gradient reached each place; and, when asked, how few random directions would have done.
 
     Formula: linear CKA a layer = ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), with the estimate of HSIC that has no bias where
     there are fewer rows than twice the features; of a matrix ||W - W0|| / ||W0|| and the effective rank of W - W0,
@@ -47,6 +47,8 @@ class Drift(part.Suite):
         "mean_cka": "The likeness of features before and after, as of the last layer, averaged over all blocks.",
         "change_of_matrices": "Size of the change of all matrices of the blocks together, as a share of the size of "
         "the weights (Frobenius norms).",
+        dimension.FIGURE: "The fewest numbers of those tried that, trained along directions drawn at random beside the "
+        f"head, reach {100 * dimension.NEAR:g} % of this run's main metric.",
     }
 
     rows: int = Field(1000, ge=FEW)
@@ -54,11 +56,16 @@ class Drift(part.Suite):
     switched_rows: int = Field(500, ge=0)
     """How many held-out rows each block's part of a delta is switched off on, at most; 0 leaves that out."""
 
+    dimensions: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    """Dimensions of random subspaces, in each of which the recipe is trained again: [10, 100, 1000]."""
+
     def measure(self, finished: Finished) -> Result:
-        """Features, weights, then the parts of the delta; what can't be measured is said."""
+        """Features, weights, the parts of the delta, then subspaces if asked; what can't be measured is said."""
         result = Result()
         split = finished.held_out()
-        for found in (self._features(finished, split), _weights(finished), self._parts(finished, split)):
+        every = [self._features(finished, split), _weights(finished), self._parts(finished, split)]
+        every += [dimension.measured(finished, split, self.dimensions)] if self.dimensions else []
+        for found in every:
             result.figures.extend(found.figures)
             result.panels.extend(found.panels)
             result.verdicts.extend(found.verdicts)
