@@ -21,18 +21,18 @@ MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 class Subspace(Method):
     """Train a few numbers that move every matrix of the blocks along fixed random directions, and the head.
 
-    Formula: theta = theta_0 + P z; merged: the same. Row i of P holds one number that is not 0: P_ij = s_i sqrt(d / D)
-    at j = h_i.
-    Symbols: theta [D] all weights of the blocks' linears, one after the other; z [d] trains and starts at 0; h_i and
-    the sign s_i are mixed from i, so that P needs no memory of its own and is the same everywhere. No two columns of P
-    meet in a weight: they are orthogonal, and of length 1 up to how evenly h falls.
+    Formula: theta = theta_0 + P z; merged: the same. Row i of P holds one number besides zeros: P_ij = c s_i, j = h_i.
+    Symbols: theta [D] all weights of the blocks' linears, one after the other; z [d] trains and starts at 0; c is
+    `scale`; h_i and the sign s_i are mixed from i, so that P needs no memory of its own and is the same everywhere. No
+    two columns of P meet in a weight: they are orthogonal, of length c sqrt(D / d) up to how evenly h falls.
     Parameters: d, and the head's.
     Paper: Li, Farkhoor, Liu, Yosinski, "Measuring the Intrinsic Dimension of Objective Landscapes", 2018; Aghajanyan,
     Gupta, Zettlemoyer, "Intrinsic Dimensionality Explains the Effectiveness of Language Model Fine-Tuning", 2021. They
     draw P dense or by the Fastfood transform and move every weight, biases, norms, embeddings and the head among them;
-    ours moves matrices, by a sparse P, and the head trains beside it and does not count into d. Mixed by SplitMix64
-    (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014). Rates and freezing by block take z for
-    a number of the lowest block.
+    ours moves matrices, by a sparse P, and the head trains beside it and does not count into d. Their columns have
+    length 1, which wants another rate for every d; with c a step of Adam moves a weight by c times the rate, whatever d
+    is. Mixed by SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014). Rates and
+    freezing by block take z for a number of the lowest block.
     """
 
     learning_rate = 1e-2
@@ -42,6 +42,8 @@ class Subspace(Method):
 
     dimension: int = Field(1000, ge=1)
     """How many numbers d train, beside the head."""
+    scale: float = Field(0.1, gt=0)
+    """How far a number c moves its weights, for each unit of it."""
     targets: str = "all-linear"
     """`all-linear` (every linear of the blocks), `attention` (queries and values), or a pattern that must match a
     path whole or its last words (`value`, `output.dense`).
@@ -58,9 +60,9 @@ class Subspace(Method):
             )
         surgery.freeze_backbone(model)
         z = nn.Parameter(torch.zeros(self.dimension, device=next(iter(places.values())).weight.device))
-        first, scale = 0, math.sqrt(self.dimension / sum(sizes))
+        first = 0
         for (path, place), size in zip(places.items(), sizes, strict=True):
-            surgery.replace(model, path, SubspaceLinear(place, z, first, scale))
+            surgery.replace(model, path, SubspaceLinear(place, z, first, self.scale))
             first += size
 
     def expected(self, model: nn.Module) -> int:
@@ -79,7 +81,7 @@ class Subspace(Method):
 
 class SubspaceLinear(surgery.Wrapper):
     """A frozen linear with its part of P z added to its weight: `base(x) + x (P z)^T`. first: the number i of its first
-    weight; scale: sqrt(d / D).
+    weight; scale: c.
     """
 
     where: Tensor
