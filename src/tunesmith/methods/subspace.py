@@ -42,7 +42,7 @@ class Subspace(Method):
 
     dimension: int = Field(1000, ge=1)
     """How many numbers d train, beside the head."""
-    scale: float = Field(0.1, gt=0)
+    scale: float = Field(0.2, gt=0)
     """How far a number c moves its weights, for each unit of it."""
     targets: str = "all-linear"
     """`all-linear` (every linear of the blocks), `attention` (queries and values), or a pattern that must match a
