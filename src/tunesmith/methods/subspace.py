@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -121,7 +119,7 @@ def directions(first: int, count: int, dimension: int) -> np.ndarray:
     for shift, factor in MIXERS:
         i = (i ^ (i >> np.uint64(shift))) * np.uint64(factor)
     i ^= i >> np.uint64(31)
-    return cast(np.ndarray, (i % np.uint64(2 * dimension)).astype(np.int32))
+    return (i % np.uint64(2 * dimension)).astype(np.int32)
 
 
 def _linears(model: nn.Module) -> dict[str, SubspaceLinear]:
