@@ -39,14 +39,26 @@ def test_every_dimension_is_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     finished = suites.finished(toyed, again=again)
     result = dimension.measured(finished, "test", [20, 3, 7])
     assert asked == [("subspace-3", 3, 1.0), ("subspace-7", 7, 1.0), ("subspace-20", 20, 1.0)]
-    # The same model as the run's: the first is enough.
-    assert [one.value for one in result.figures if one.name == dimension.FIGURE] == [3]
+    # The same model as the run's, which learned nothing: no dimension is needed.
+    assert not [one for one in result.figures if one.name == dimension.FIGURE]
     failed, lines = result.panels
     assert "too many" in str(failed) and isinstance(lines, Lines)
     xs, ys = lines.series["subspace"]
-    assert list(xs) == [3, 20] and np.allclose(ys, lines.series["this run"][1]) and "3 reach 90 %" in lines.note
+    assert (
+        list(xs) == [3, 20] and np.allclose(ys, lines.series["this run"][1]) and "no input reaches 90 %" in lines.note
+    )
     assert "not at hand" in str(dimension.measured(suites.finished(toyed), "test", [3]).panels)
     assert "held out" in str(dimension.measured(finished, None, [3]).panels)
+
+
+def test_the_first_that_is_enough_is_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "RESAMPLES", 40)
+    toyed = toy.prepared({}, count=12)
+    monkeypatch.setattr(type(toyed.recipe.task), "constant", lambda _: None)
+    finished = suites.finished(toyed, again=lambda name, changes, share=1.0: Further(name, suites.asked(toyed)))
+    result = dimension.measured(finished, "test", [20, 3])
+    assert [one.value for one in result.figures if one.name == dimension.FIGURE] == [3]
+    assert "Of these dimensions 3 reach 90 %" in result.panels[0].note  # type: ignore[union-attr]
 
 
 def test_drift_asks_where_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from tunesmith.core.finished import Finished
 from tunesmith.core.notes import note
 from tunesmith.core.panel import Figure, Lines, Panel, Result
+from tunesmith.core.part import Task
 from tunesmith.core.rows import each
 from tunesmith.core.seeding import seed_of
 from tunesmith.evaluate import stats
@@ -46,16 +49,25 @@ def measured(finished: Finished, split: str | None, dimensions: Sequence[int]) -
         spans = stats.bootstrap(task.metrics, truths, answers, seed)
         found[dimension] = task.metrics(truths, answers)[task.metric]
         figures += stats.figures({task.metric: found[dimension]}, spans, split, f"subspace of {dimension:,}")
-    least = fewest(found, own, task.higher_is_better)
-    if least is not None:
+    floor = _without_input(task, truths)
+    least = fewest({0: floor, **found}, own, task.higher_is_better)
+    if least:
         figures.append(Figure(FIGURE, least, split))
     if found:
         panels.append(_drawn(found, own, task.metric, split, least))
     return Result(figures, panels)
 
 
+def _without_input(task: Task, truths: np.ndarray) -> float:
+    """The main metric of the answer that looks at no input; NaN where the task has none."""
+    known = task.constant()
+    return math.nan if known is None else task.metrics(truths, np.broadcast_to(known[1], truths.shape))[task.metric]
+
+
 def fewest(found: dict[int, float], own: float, higher_is_better: bool) -> int | None:
-    """The lowest of the dimensions whose metric is near the run's; None where none is, or a share means nothing."""
+    """The lowest of the dimensions whose metric is near the run's; None where none is, or a share means nothing. 0: no
+    input was looked at.
+    """
     if not own > 0:
         return None
     near = {d: value >= NEAR * own if higher_is_better else value * NEAR <= own for d, value in found.items()}
@@ -63,10 +75,11 @@ def fewest(found: dict[int, float], own: float, higher_is_better: bool) -> int |
 
 
 def _drawn(found: dict[int, float], own: float, metric: str, split: str, least: int | None) -> Lines:
-    reached = f"{least:,} reach" if least is not None else "none of them reaches"
+    reached = {None: "None of these dimensions reaches", 0: "An answer that looks at no input reaches"}
     text = (
-        f"The recipe trained again, so many numbers of a random subspace beside the head (method `subspace`). Of these "
-        f"dimensions {reached} {100 * NEAR:g} % of this run's {metric}. One seed, at the method's usual rate."
+        "The recipe trained again, so many numbers of a random subspace beside the head (method `subspace`). "
+        f"{reached.get(least, f'Of these dimensions {least} reach')} {100 * NEAR:g} % of this run's {metric}. "
+        "One seed, at the method's usual rate."
     )
     known = {dimension: value for dimension, value in found.items() if math.isfinite(value)}
     ends = [min(found), max(found)]
