@@ -63,7 +63,7 @@ VARIANTS: dict[str, Variant] = {
     **_grid("replay", "share", [0.1, 0.25, 0.5]),
     **_grid("distill", "strength", [1, 3, 10, 30]),
     "replay, share 0.25, and distill, strength 1": {"regularizers": [{"name": "replay", "share": 0.25}, "distill"]},
-    **_grid("ewc", "strength", [1e2, 1e4, 1e5, 1e6]),
+    **_grid("ewc", "strength", [1e2, 1e4, 3e4, 1e5, 1e6]),
     **_grid("l2_sp", "strength", [0.1, 1, 10], head=0.0),
     **_grid("mixout", "share", [0.7, 0.9]),
     **_grid("recadam", "strength", [100, 1000]),
@@ -76,7 +76,7 @@ VARIANTS: dict[str, Variant] = {
 """Each by its name in the table."""
 SHOWN = (
     PLAIN, "lora", "head only", "replay, share 0.25", "distill, strength 1", "ewc, strength 10000",
-    "ewc, strength 100000", "l2_sp, strength 0.1", "l2_sp, strength 1",
+    "ewc, strength 30000", "ewc, strength 100000", "l2_sp, strength 0.1", "l2_sp, strength 1",
     "mixout, share 0.9", "recadam, strength 1000", "bss", "layerwise, factor 0.5", "unfreeze", "freeze", "average",
 )  # fmt: skip
 """What is run where nothing else is said."""
