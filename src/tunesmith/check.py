@@ -89,9 +89,9 @@ def check(recipe: Recipe, began: float | None = None) -> Checked:
     splits, saved = _read(recipe)
     prepare.check_fit(recipe, splits)
     prepare.learn(recipe, splits)
-    preparing = time.perf_counter()
+    before = time.perf_counter()
     prepared = prepare.prepare(recipe, splits)
-    preparing = time.perf_counter() - preparing
+    preparing = time.perf_counter() - before
     started = time.time() - began - saved
     sample = examples.sample(prepared)
     trains, every = surgery.count(prepared.backbone.model)

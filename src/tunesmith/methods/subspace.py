@@ -14,7 +14,8 @@ from tunesmith.core.errors import ModelError
 from tunesmith.core.linear import features, in_type_of, weight_of, with_weight
 from tunesmith.core.part import Method
 
-MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+STEP, MIXERS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+"""SplitMix64's constants: between two of its states; shifts and factors that mix one."""
 
 
 class Subspace(Method):
@@ -116,7 +117,7 @@ def directions(first: int, count: int, dimension: int) -> np.ndarray:
 
     Formula: SplitMix64's mixing of i, of which the remainder by 2 d is taken.
     """
-    i = np.arange(first + 1, first + count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # wraps, as it should
+    i = np.arange(first + 1, first + count + 1, dtype=np.uint64) * np.uint64(STEP)  # wraps, as it should
     for shift, factor in MIXERS:
         i = (i ^ (i >> np.uint64(shift))) * np.uint64(factor)
     i ^= i >> np.uint64(31)
