@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from tests.core.largest import Largest
 from tunesmith.core import attention as module
 from tunesmith.core.attention import Heads, attend, attend_backward, attention, read_tokens
 from tunesmith.core.dropout import Masks
@@ -45,10 +46,14 @@ def leaves(total: int, heads: Heads, dtype: torch.dtype = torch.float32) -> list
     return [torch.randn(1, n, total, heads.size).to(dtype).requires_grad_() for n in counts]
 
 
+@pytest.mark.parametrize("piece", [1, 2 * 4 * 8 * 8, 1 << 30], ids=["one sequence", "some", "all"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("keys", [4, 2, 1])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-def test_values_and_gradients_are_those_of_torch(lengths: list[int], keys: int, causal: bool) -> None:
+def test_values_and_gradients_are_those_of_torch(
+    monkeypatch: pytest.MonkeyPatch, lengths: list[int], keys: int, causal: bool, piece: int
+) -> None:
+    monkeypatch.setattr(module, "PIECE", piece)
     layout, heads = layout_of(lengths, causal), Heads(4, keys, 8, 0.3)
     ours, theirs = leaves(layout.total, heads), leaves(layout.total, heads)
     grad = torch.randn(layout.tokens, 4, 8)
@@ -60,6 +65,17 @@ def test_values_and_gradients_are_those_of_torch(lengths: list[int], keys: int, 
     expected.backward(grad)
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine.grad, other.grad, atol=1e-5)
+
+
+def test_no_more_scores_than_a_piece_holds_are_in_float32_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, heads = layout_of([16] * 24), Heads(4, 2, 8, 0.3)
+    of_a_sequence = 4 * 16 * 16
+    monkeypatch.setattr(module, "PIECE", 5 * of_a_sequence)
+    row = torch.cat([part[0].transpose(0, 1).flatten(1) for part in leaves(layout.total, heads, torch.bfloat16)], 1)
+    with Largest(torch.float32) as meanwhile:
+        out, kept = attend(row.detach(), layout, heads)
+        attend_backward(torch.ones_like(out), kept, layout, heads)
+    assert meanwhile.numbers == 4 * of_a_sequence  # a power of two
 
 
 @pytest.mark.parametrize(("keys", "causal"), [(4, False), (2, True)])

@@ -29,11 +29,15 @@ def gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(0.3 * loss, [one for one in tensors if one.requires_grad]))
 
 
-@pytest.fixture(params=[(1 << 24, 1 << 20), (5 * WORDS, 1 << 20), (5 * WORDS, 2 * WORDS), (1, 1)], ids=str)
+@pytest.fixture(
+    params=[(1 << 24, 1 << 20, 1 << 12), (5 * WORDS, 1 << 20, 4), (5 * WORDS, 2 * WORDS, WORDS), (1, 1, 1)], ids=str
+)
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All places at once; portions of 5; these in strips of 2; portions as large as the states, in strips of 1."""
-    monkeypatch.setattr(portions, "PORTION", request.param[0])
-    monkeypatch.setattr(portions, "STRIP", request.param[1])
+    """All places at once; portions of 5; these in strips of 2; portions as large as the states, in strips of 1. The
+    weight's gradient of all words at once, and of some.
+    """
+    for name, value in zip(("PORTION", "STRIP", "WORDS"), request.param, strict=True):
+        monkeypatch.setattr(portions, name, value)
 
 
 @pytest.mark.usefixtures("small")
@@ -103,7 +107,7 @@ def test_a_second_backward_pass_is_refused() -> None:
 
 def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     states, weight, bias, _, labels = given()
-    monkeypatch.setattr(portions, "_added", None)
+    monkeypatch.setattr(portions, "_add", None)
     with torch.no_grad():
         found = summed_loss(states, weight, labels, bias)
     assert not found.requires_grad

@@ -17,7 +17,7 @@ the row to the chunks and back head by head (`by_head.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,6 +33,11 @@ LONG = 512
 """Chunks longer than this keep no scores where nothing is dropped: torch's own kernel takes them piece by piece."""
 KEPT = 5
 """How many tensors a chunk keeps for the backward pass."""
+
+PIECE = 1 << 21
+"""Most scores that a processor works on at once, as far as whole sequences go: they are in float32, and wider than what
+is kept of them.
+"""
 
 Kept = list[Tensor | None]
 
@@ -101,7 +106,7 @@ def attend_backward(
     row = grad.new_empty(layout.total, sum(counts) * heads.size)
     read = grad.new_empty(grad.shape) if one else None
     for number, chunk in enumerate(layout.chunks):
-        mine = cast("list[Tensor]", kept[KEPT * number : KEPT * (number + 1)])
+        mine = kept[KEPT * number : KEPT * (number + 1)]
         shape = ((chunk.last - chunk.first) * heads.keys, -1, heads.size)
         table = grad.new_empty((chunk.last - chunk.first) * chunk.time * sum(counts), heads.size)
         places = parts_of(table, chunk, counts)
@@ -111,7 +116,7 @@ def attend_backward(
         else:
             g = grad[chunk.first : chunk.last]
             places = [read[chunk.first : chunk.last], *places]
-        _chunk_backward(g.view(shape), mine, heads.scale, [place.view(shape) for place in places])
+        _chunk_backward(g.view(shape), mine, heads.scale, chunk, [place.view(shape) for place in places])
         by_token(table, layout, chunk, counts, row[chunk.start : chunk.stop])
     row[layout.tokens :] = 0
     return row, read
@@ -179,14 +184,27 @@ def _in_pieces(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale:
 
 def _probabilities(q: Tensor, k: Tensor, layout: Layout, chunk: Chunk, heads: Heads) -> Tensor:
     """P of one chunk, in the type of the queries: [sequences * keys, group * time, time]."""
-    scores = torch.bmm(q, k.transpose(1, 2)).float()
-    if heads.scale != 1:
-        scores.mul_(heads.scale)
+    p = q.new_empty(*q.shape[:2], chunk.time)
     queries = q.shape[1] // heads.group
     shut = closed(layout, chunk, one=queries == 1)
-    if shut is not None:
-        scores.view(-1, heads.queries, queries, chunk.time).add_(shut)
-    return torch.softmax(scores, dim=-1, out=scores).to(q.dtype)
+    for piece in _pieces(p, chunk):
+        scores = torch.bmm(q[piece], k[piece].transpose(1, 2)).float()
+        if heads.scale != 1:
+            scores.mul_(heads.scale)
+        if shut is not None:
+            own = shut if len(shut) == 1 else shut[piece.start // heads.keys : piece.stop // heads.keys]
+            scores.view(-1, heads.queries, queries, chunk.time).add_(own)
+        p[piece] = torch.softmax(scores, dim=-1, out=scores)
+    return p
+
+
+def _pieces(p: Tensor, chunk: Chunk) -> Iterator[slice]:
+    """Whole sequences of P [sequences * keys, rows, time]; as many at once as PIECE allows, on a GPU all."""
+    sequences = chunk.last - chunk.first
+    heads = len(p) // sequences
+    fit = PIECE // (p.numel() // sequences) if p.device.type == "cpu" else sequences
+    size = heads * (1 << max(fit, 1).bit_length() - 1)  # a power of two: the same shapes come again
+    return (slice(start, min(start + size, len(p))) for start in range(0, len(p), size))
 
 
 def closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
@@ -203,17 +221,20 @@ def closed(layout: Layout, chunk: Chunk, one: bool) -> Tensor | None:
     return torch.zeros_like(later, dtype=torch.float32).masked_fill_(later, -1e30)
 
 
-def _chunk_backward(grad: Tensor, kept: Sequence[Tensor], scale: float, places: Sequence[Tensor]) -> None:
+def _chunk_backward(
+    grad: Tensor, kept: Sequence[Tensor | None], scale: float, chunk: Chunk, places: Sequence[Tensor]
+) -> None:
     """Gradients of Q, K and V of one chunk, each [sequences * keys, tokens, size], into `places`."""
-    q, k, v, p, mask = kept
-    dq, dk, dv = places
-    torch.bmm(masked(p, mask).transpose(1, 2), grad, out=dv)
-    dp = mask_(torch.bmm(grad, v.transpose(1, 2)), mask).float()
-    # In float32: torch's own for shorter types is many times slower where `time` is no multiple of 32.
-    ds = torch.ops.aten._softmax_backward_data.out(dp, p.float(), -1, torch.float32, grad_input=dp)
-    ds = (ds if scale == 1 else ds.mul_(scale)).to(p.dtype)
-    torch.bmm(ds, k, out=dq)
-    torch.bmm(ds.transpose(1, 2), q, out=dk)
+    for piece in _pieces(cast(Tensor, kept[3]), chunk):
+        q, k, v, p, mask = (cast(Tensor, one if one is None else one[piece]) for one in kept)
+        dq, dk, dv = (place[piece] for place in places)
+        torch.bmm(masked(p, mask).transpose(1, 2), grad[piece], out=dv)
+        dp = mask_(torch.bmm(grad[piece], v.transpose(1, 2)), mask).float()
+        # In float32: torch's own for shorter types is many times slower where `time` is no multiple of 32.
+        ds = torch.ops.aten._softmax_backward_data.out(dp, p.float(), -1, torch.float32, grad_input=dp)
+        ds = (ds if scale == 1 else ds.mul_(scale)).to(p.dtype)
+        torch.bmm(ds, k, out=dq)
+        torch.bmm(ds.transpose(1, 2), q, out=dk)
 
 
 def padded(x: Tensor, chunk: Chunk) -> Tensor:

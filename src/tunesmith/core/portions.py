@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-PORTION = 1 << 24
+PORTION = 1 << 23
 """Most scores of words that are held at once; or as many as there are numbers in the states, if these are more."""
 ROUND = 32
 """Places are filled up to a multiple of this: the library below prepares every shape that it meets."""
+WORDS = 1 << 12
+"""Words whose share of the weight's gradient is made at once."""
 STRIP = 1 << 20
 """Most scores that a processor turns into probabilities at once: what its cache holds."""
 
@@ -150,7 +152,7 @@ def _made(
     weight, bias = layer
     loss = exact(states.new_zeros(()))
     of_states = torch.empty_like(states) if wanted[0] else None
-    of_weight: Tensor | None = None
+    of_weight = torch.zeros_like(weight, dtype=loss.dtype) if wanted[1] else None
     of_bias = torch.zeros_like(bias, dtype=loss.dtype) if wanted[2] and bias is not None else None
     for part in portions(states, len(weight)):
         here, real = rounded(states[part]), part.stop - part.start
@@ -159,15 +161,19 @@ def _made(
         scores[real:] = 0
         if of_states is not None:
             of_states[part] = torch.mm(scores, weight)[:real]
-        if wanted[1]:
-            of_weight = _added(of_weight, scores, here)
-    if wanted[1] and of_weight is None:  # no label at all
-        of_weight = torch.zeros_like(weight, dtype=loss.dtype)
+        if of_weight is not None:
+            _add(of_weight, scores, here)
     return loss, [of_states, of_weight, of_bias]
 
 
-def _added(buffer: Tensor | None, change: Tensor, states: Tensor) -> Tensor:
-    """The buffer of the weight's gradient [words, in] with change^T states."""
-    if buffer is None:
-        return exact(change.t() @ states)
-    return buffer.addmm_(change.t(), states) if buffer.dtype == change.dtype else buffer.add_(change.t() @ states)
+def _add(buffer: Tensor, change: Tensor, states: Tensor) -> None:
+    """Add change^T states to the gradient of a weight [words, in], some words at a time: the product of all is as large
+    as the weight.
+    """
+    for words in range(0, len(buffer), WORDS):
+        part = buffer[words : words + WORDS]
+        own = change[:, words : words + WORDS].t()
+        if part.dtype == change.dtype:
+            part.addmm_(own, states)
+        else:
+            part.add_(own @ states)

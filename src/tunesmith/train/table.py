@@ -17,7 +17,9 @@ from torch.nn import functional
 from torch.optim.adamw import adamw
 
 FIRST = 1024
-"""Rows that there is room for at the start; the room doubles when it is full."""
+"""Rows that there is room for at the start."""
+GROWTH = 1.25
+"""By how much the room grows when it is full: it is four times as large as the rows that it is for."""
 
 
 class Table:
@@ -174,7 +176,7 @@ class Table:
     def _take(self, rows: Tensor) -> None:
         start, self.count = self.count, self.count + len(rows)
         if self.count > len(self.rows):
-            room = min(len(self.weight), max(FIRST, 2 * len(self.rows), self.count))
+            room = min(len(self.weight), max(FIRST, int(GROWTH * len(self.rows)), self.count))
             kept = (self.rows, self.gradient, self.first, self.second, self.values)
             self.rows, self.gradient, self.first, self.second, self.values = (_wider(one, room) for one in kept)
         self.rows[start : self.count] = rows

@@ -191,8 +191,11 @@ def test_what_is_frozen_keeps_nothing(trains: bool) -> None:
     work, tape = family.work(row, layout, False, (cos, sin)), Tape()
     assert not isinstance(work, str)
     work.forward(row, tape)
-    # Of the products' inputs (attention's, its result, twice the second half's, what is gated) none is kept if frozen.
-    assert sum(tensor is None for tensor in tape.tensors) == (1 if trains else 6)  # 1: nothing is dropped
+    # Of the products' inputs (attention's, its result, twice the second half's) none is kept if frozen. What is gated
+    # never is, and 1 for what is dropped: nothing.
+    assert sum(tensor is None for tensor in tape.tensors) == (2 if trains else 6)
+    inner = SIZES["intermediate_size"]
+    assert sum(tensor is not None and tensor.shape[-1] == inner for tensor in tape.tensors) == 2  # gate and up
 
 
 class TestDropout:

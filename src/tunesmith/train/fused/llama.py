@@ -168,15 +168,18 @@ class _Work:
         sums = sums + out  # [total or sequences, hidden]
         normed = self.norms["second"].forward(sums, tape)
         gate, up = (self.products[name].forward(normed, tape) for name in ("gate", "up"))
+        sums = sums + self.products["down"].forward(silu(gate).mul_(up), tape, keep=False)
         tape.push(gate, up)
-        sums = sums + self.products["down"].forward(silu(gate).mul_(up), tape)
         return self._in_batch_order(sums)[None]
 
     def backward(self, grad: Tensor, tape: Tape, gradients: Gradients, wanted: bool) -> Tensor | None:
         grad = grad[0] if not self.one else grad[0].index_select(0, self.layout.order)
         dsums = grad.to(self.types[1])
-        dinner = self.products["down"].backward(dsums.to(self.types[0]), tape, gradients, True)
-        dgate, dup = _gate_backward(cast(Tensor, dinner), *tape.take(2))
+        gate, up = tape.take(2)
+        down, opened = self.products["down"], silu(gate)
+        inner = opened * up if down.reads_input else None  # once more: kept, it would be as large as each of the two
+        dinner = down.backward(dsums.to(self.types[0]), tape, gradients, True, inner)
+        dgate, dup = _gate_backward(cast(Tensor, dinner), gate, up, opened)
         dnormed = cast(Tensor, self.products["up"].backward(dup, tape, gradients, True))
         dnormed.add_(cast(Tensor, self.products["gate"].backward(dgate, tape, gradients, True)))
         dsums = self.norms["second"].backward(dnormed, dsums, tape, gradients)
@@ -269,7 +272,7 @@ class _Work:
         return sums.new_zeros(self.layout.shape[0], sums.shape[1]).index_copy_(0, self.layout.order, sums)
 
 
-def _gate_backward(dinner: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of gate and up, from that of SiLU(gate) * up [tokens, inner], which is overwritten."""
-    dup = silu(gate).mul_(dinner)
+def _gate_backward(dinner: Tensor, gate: Tensor, up: Tensor, opened: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of gate and up, from that of SiLU(gate) * up [tokens, inner], and SiLU(gate), both overwritten."""
+    dup = opened.mul_(dinner)
     return torch.ops.aten.silu_backward(dinner.mul_(up), gate), dup

@@ -103,10 +103,10 @@ class Product:
         low = memory.of(f"{name}: low", tensors, settings, lambda: _low(linears, factors, dtype))
         return cls(linears, factors, matrix, low)
 
-    def forward(self, x: Tensor, tape: Tape) -> Tensor:
-        """[tokens, in] -> [tokens, out]."""
+    def forward(self, x: Tensor, tape: Tape, keep: bool = True) -> Tensor:
+        """[tokens, in] -> [tokens, out]. keep: False where `backward` is given x again."""
         y = self.matrix.forward(x)
-        tape.push(x if self._reads_input() else None)
+        tape.push(x if keep and self.reads_input else None)
         if self.low is not None:
             masks = self._masks(x)
             small = self._small(x, masks)
@@ -114,11 +114,14 @@ class Product:
             tape.push(*masks, small)
         return y
 
-    def backward(self, grad: Tensor, tape: Tape, gradients: Gradients, wanted: bool) -> Tensor | None:
-        """The gradient of x [tokens, in] if it is wanted, from that of y [tokens, out]."""
+    def backward(
+        self, grad: Tensor, tape: Tape, gradients: Gradients, wanted: bool, again: Tensor | None = None
+    ) -> Tensor | None:
+        """The gradient of x [tokens, in] if it is wanted, from that of y [tokens, out]. again: x, if none was kept."""
         dx = self.matrix.backward(grad) if wanted else None
         small, masks = (tape.pop(), tape.take(len(self.low.of))) if self.low is not None else (None, [])
-        x = tape.pop()
+        kept = tape.pop()
+        x = kept if again is None else again
         if self.low is not None and small is not None:
             dsmall = down(grad, self.low.b.t())  # [tokens, ranks]
             self._give_low(grad, dsmall, small, (x, masks), gradients)
@@ -127,7 +130,9 @@ class Product:
         self._give(grad, x, gradients)
         return dx
 
-    def _reads_input(self) -> bool:
+    @property
+    def reads_input(self) -> bool:
+        """Whether the backward pass needs x."""
         return any(
             linear.weight.requires_grad or (linear.low is not None and linear.low.a.requires_grad)
             for linear in self.linears
