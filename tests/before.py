@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from datasets import Dataset
@@ -13,6 +12,7 @@ from torch import nn
 from tests import toy
 from tunesmith import prepare
 from tunesmith.core.world import Old
+from tunesmith.data.load import Splits
 from tunesmith.models import shell
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
@@ -27,7 +27,7 @@ def stage(
     given["train"] = {"precision": "float32", "device": "cpu", "batch_size": 4, **values.get("train", {})}
     recipe = from_values(given)
     rows = toy.rows_for(recipe.task, 8)
-    splits: Any = SimpleNamespace(train=rows, validation=None, test=None, sources={})
+    splits = Splits(rows, None, None, {}, {})
     prepare.learn(recipe, splits)
     return prepare.prepare(recipe, splits, [old(first)], folder)
 

@@ -81,6 +81,15 @@ def test_what_it_was_before_gives_the_baseline_and_must_be_its_kin(folder: Path,
     assert any("'drift': not measured, because it is not known what the model was" in text for text in notes)
 
 
+def test_slices_are_columns_of_the_file(folder: Path, data: Path, tmp_path: Path) -> None:
+    wanted = Wanted(data=data, task="classify", suites=[{"name": "task", "slices": ["label"]}])
+    found, _ = elsewhere.found(str(folder), wanted, tmp_path / "one")
+    assert any(panel["title"] == "accuracy on test by label" for panel in found["suites"]["task"]["panels"])
+    with pytest.raises(DataError, match="no column 'lable'"):
+        wanted = Wanted(data=data, task="classify", suites=[{"name": "task", "slices": ["lable"]}])
+        elsewhere.found(str(folder), wanted, tmp_path / "two")
+
+
 def test_a_head_that_is_not_there_or_means_something_else_is_refused(
     folder: Path, data: Path, lora_run: Path, tmp_path: Path
 ) -> None:

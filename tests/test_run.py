@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests import toy
 from tunesmith import run as runs
-from tunesmith.core.errors import ArtifactError, RunFolderError
+from tunesmith.core.errors import ArtifactError, DataError, RunFolderError
 from tunesmith.core.files import read_json
 from tunesmith.evaluate import stats
 from tunesmith.interrupt import Interrupt
@@ -213,6 +213,25 @@ def test_what_is_wrong_is_told_before_anything_is_written(tmp_path: Path) -> Non
     recipe = recipe_on(toy.write_csv(tmp_path / "rows.csv"), model=str(tmp_path / "none"))
     with pytest.raises(ValueError, match="does not exist"):
         runs.start(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("data", [{"test": 0.2}, {"validation": 0.2}, {"test": "own"}], ids=str)
+def test_slices_of_columns_that_are_not_there_are_refused_before_the_training(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
+    path = toy.write_csv(tmp_path / "rows.csv")
+    if data.get("test") == "own":
+        # The column need not be in the training file.
+        own = tmp_path / "test.csv"
+        rows = [f"a very {n} thing,{'yes' if n % 2 else 'no'},s" for n in range(8)]
+        own.write_text("\n".join(["text,label,shop", *rows]))
+        data = {"test": str(own)}
+    suite = {"name": "task", "slices": ["label", "shop", "lable"]}
+    recipe = recipe_on(path, data={"train": str(path), "validation": None, "test": None, **data}, evaluate=[suite])
+    with pytest.raises(DataError, match="no column 'lable'") as caught:
+        runs.start(recipe, tmp_path / "run")
+    assert ("no column 'shop'" in caught.value.message) == (not isinstance(data.get("test"), str))
     assert not (tmp_path / "run").exists()
 
 

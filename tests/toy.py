@@ -15,6 +15,7 @@ from datasets import Dataset
 from tunesmith import api, prepare
 from tunesmith.core.part import Task
 from tunesmith.core.step import Batch
+from tunesmith.data.load import Splits
 from tunesmith.models import artifact
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
@@ -82,9 +83,9 @@ def prepared(values: Mapping[str, Any], count: int = 8, rows: Dataset | None = N
             "train": {"precision": "float32", "device": "cpu", "batch_size": 4, **values.get("train", {})},
         }
     )
-    splits = SimpleNamespace(train=rows or rows_for(recipe.task, count), validation=None, test=None, sources={})
-    prepare.learn(recipe, splits)  # type: ignore[arg-type]
-    return prepare.prepare(recipe, splits)  # type: ignore[arg-type]
+    splits = Splits(rows or rows_for(recipe.task, count), None, None, {}, {})
+    prepare.learn(recipe, splits)
+    return prepare.prepare(recipe, splits)
 
 
 def outputs_of(logits: Any, batch: Batch | None = None) -> Any:

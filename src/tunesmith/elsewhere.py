@@ -15,7 +15,7 @@ from tunesmith.core.errors import DataError, RecipeError, nearest, raise_faults
 from tunesmith.core.finished import Finished, NoBefore
 from tunesmith.core.notes import note
 from tunesmith.core.part import Task
-from tunesmith.core.rows import Rows, each
+from tunesmith.core.rows import each
 from tunesmith.core.world import World
 from tunesmith.data import sample
 from tunesmith.data.read import Table, read
@@ -70,8 +70,8 @@ def found(name: str, wanted: Wanted, predictions: Path) -> tuple[dict[str, Any],
     _told_of_run(name)
     _adopt(task, backbone, wanted, tables)
     backbone.model.to(recipe.train.device)  # type: ignore[arg-type]
-    look(recipe, backbone, None)
-    known = _finished(recipe, backbone, wanted, {key: table.rows for key, table in tables.items()}, predictions)
+    look(recipe, backbone, None, wanted.data)
+    known = _finished(recipe, backbone, wanted, tables, predictions)
     evaluation = {
         "title": f"{task.word()} by {name}, measured on {wanted.data}",
         "metric": task.metric,
@@ -167,12 +167,12 @@ def _check_labels(task: Task, config: Any, table: Table) -> None:
 
 
 def _finished(
-    recipe: Recipe, backbone: Backbone, wanted: Wanted, rows: Mapping[str, Rows], predictions: Path
+    recipe: Recipe, backbone: Backbone, wanted: Wanted, tables: Mapping[str, Table], predictions: Path
 ) -> Finished:
     """The model as suites see it, without what nobody said."""
-    known = measure.finished(
-        recipe, backbone, {"test": rows["test"]}, predictions, measure.AtHand(train=rows.get("train"))
-    )
+    test, train = tables["test"], tables.get("train")
+    at_hand = measure.AtHand(train=train.rows if train else None, sources={"test": {"path": str(test.path)}})
+    known = measure.finished(recipe, backbone, {"test": test.rows}, predictions, at_hand)
     known = replace(known, folder=None)
     if wanted.before is None:
 
@@ -184,9 +184,9 @@ def _finished(
     return known
 
 
-def look(recipe: Recipe, backbone: Backbone, folder: Path | None) -> None:
-    """Let suites refuse, before anything is measured, what they can't work with."""
+def look(recipe: Recipe, backbone: Backbone, folder: Path | None, judged: Path | None) -> None:
+    """Let suites refuse, before anything is measured, what they can't work with. judged: the file of the rows."""
     world = World((), backbone.limit, partial(earlier.of_file, recipe, backbone),
-                  answering=partial(faster.beside, recipe.speed), folder=folder)  # fmt: skip
+                  answering=partial(faster.beside, recipe.speed), folder=folder, judged=judged)  # fmt: skip
     for suite in recipe.suites:
         suite.check(backbone.model, world)

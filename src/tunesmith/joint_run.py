@@ -123,7 +123,7 @@ def prepared(joint: Joint, splits: Mapping[str, Splits], folder: Path | None = N
     models.join(backbones[main].model, {name: backbones[name].model for name in names[1:]})
     objective = joint.first.objective
     objective.meet({name: len(splits[name].train) for name in names})
-    accelerator, world = prepare.modified(joint.tasks[main], backbones[main], (), folder)
+    accelerator, world = prepare.modified(joint.tasks[main], backbones[main], (), folder, splits[main].judged)
     fed = {name: prepare.fed(joint.tasks[name], splits[name], backbones[name]) for name in names}
     recipes = {name: found for name, (found, _) in fed.items()}
     batches = {name: found for name, (_, found) in fed.items()}

@@ -118,7 +118,7 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
     check_random(recipe)
     recipe = own_tokenizer.of(recipe, splits.train)
     backbone = load_backbone(recipe)
-    accelerator, world = modified(recipe, backbone, before, folder)
+    accelerator, world = modified(recipe, backbone, before, folder, splits.judged)
     recipe, batches = fed(recipe, splits, backbone)
     training = built(recipe, backbone, batches, world)
     seed_everything(recipe.train.seed)
@@ -126,9 +126,11 @@ def prepare(recipe: Recipe, splits: Splits, before: Sequence[Old] = (), folder: 
 
 
 def modified(
-    recipe: Recipe, backbone: Backbone, before: Sequence[Old], folder: Path | None
+    recipe: Recipe, backbone: Backbone, before: Sequence[Old], folder: Path | None, judged: Path | None
 ) -> tuple[Accelerator, World]:
-    """Let every part change the model and look at the world, and put the model on its device."""
+    """Let every part change the model and look at the world, and put the model on its device. judged: the file of the
+    rows that judge.
+    """
     for part in recipe.parts:
         part.modify(backbone.model, generator(recipe.train.seed, part.word()))
     vocabulary.warn_where_it_stays(backbone.model, recipe.model, recipe.method.word())
@@ -137,7 +139,7 @@ def modified(
     accelerator = precision.accelerator(recipe.train)
     cast = partial(accelerator.prepare_model, evaluation_mode=True)
     read = partial(earlier.of_file, recipe, backbone)
-    world = World(before, backbone.limit, read, cast, partial(faster.beside, recipe.speed), folder)
+    world = World(before, backbone.limit, read, cast, partial(faster.beside, recipe.speed), folder, judged)
     for part in (*recipe.parts, *recipe.suites, *recipe.trackers):
         part.check(backbone.model, world)
     backbone.model.to(accelerator.device)

@@ -41,7 +41,7 @@ def suites(folder: Path, specs: Sequence[Spec], watch: Watcher | None = None) ->
         there = {name: rows for name in ("validation", "test") if (rows := getattr(splits, name)) is not None}
         at_hand = AtHand(folder, splits.train, _again(folder, recipe, splits, watch), splits.sources)
         asked = replace(loaded.recipe, suites=chosen)
-        elsewhere.look(asked, loaded.backbone, folder)
+        elsewhere.look(asked, loaded.backbone, folder, splits.judged)
         try:
             found = measure.suites(asked, loaded.backbone, there, Path(temporary) / "predictions", at_hand)
         except Interrupted:

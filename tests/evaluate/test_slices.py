@@ -70,6 +70,16 @@ def test_a_column_of_the_file_is_found_by_the_lines(tmp_path: Path) -> None:
         slices.by_column(path, "shp", held_out)
 
 
+def test_all_columns_that_are_not_there_are_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label,shop\na,x,north\n")
+    slices.look(path, ["shop", "label"])
+    with pytest.raises(DataError, match="no column 'shp'") as caught:
+        slices.look(path, ["shp", "shop", "town"])
+    assert "'shop'" in caught.value.message and "no column 'town'" in caught.value.message
+    assert "suite 'task'" in caught.value.hint
+
+
 def test_small_and_many_values_are_left_out_and_said() -> None:
     values: list[Any] = ["one"] * 3 + ["two"] * 2 + ["alone"]
     with listening() as notes:

@@ -56,7 +56,7 @@ class World:
     from the path of a file, its rows as examples of the task that trains. cast: a model made to run in the precision of
     the training. answering: inside its block a model beside the one that trains answers as fast as the recipe allows;
     its second argument says whether what nothing reads may be left out. folder: the run's, where a part may leave a
-    file.
+    file. judged: the file of the held-out rows that judge the model, if there are some.
     """
 
     earlier: Sequence[Old]
@@ -65,6 +65,7 @@ class World:
     cast: Callable[[nn.Module], nn.Module] = lambda model: model
     answering: Callable[[nn.Module, bool], AbstractContextManager[None]] = lambda model, unread: nullcontext()
     folder: Path | None = None
+    judged: Path | None = None
 
     def old(self, data: str | None) -> list[Old]:
         """The examples of a file, or where none is named, those of every earlier stage."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tunesmith.core.column import Column
 from tunesmith.core.mapped import Mapped
@@ -36,6 +37,12 @@ class Splits:
     columns: dict[str, str]
     sources: dict[str, dict[str, str | int]]
     panels: list[Panel] = field(default_factory=list)
+
+    @property
+    def judged(self) -> Path | None:
+        """The file of the rows that judge: those of the test split, or of the validation split, or None."""
+        name = next((name for name in ("test", "validation") if getattr(self, name) is not None), None)
+        return None if name is None else Path(str(self.sources[name]["path"]))
 
 
 def load(settings: DataSettings, columns: Sequence[Column]) -> Splits:

@@ -15,7 +15,7 @@ from tunesmith.core.panel import Cell, Figure, Table
 from tunesmith.core.part import Task
 from tunesmith.core.rows import Rows, each
 from tunesmith.core.seeding import seed_of
-from tunesmith.data.read import read
+from tunesmith.data.read import glance, read
 from tunesmith.evaluate import shift, stats
 from tunesmith.evaluate.shift import GROUPS, Answered
 
@@ -34,6 +34,15 @@ class Cut:
     by: str
     names: Sequence[str]
     numbers: np.ndarray
+
+
+def look(path: Path, columns: Sequence[str]) -> None:
+    """Raise DataError with every one of these columns that a file lacks."""
+    try:
+        glance(path, [Column(f"slice {name}", name, (), _named, optional=True) for name in columns])
+    except DataError as error:
+        hint = "`slices` of the suite 'task' names columns of the file that the test (or validation) rows come from."
+        raise DataError(error.message, hint=hint) from None
 
 
 def by_column(path: Path, column: str, rows: Rows) -> Cut:

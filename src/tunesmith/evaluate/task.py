@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
+from torch import nn
 
 from tunesmith.core import part
 from tunesmith.core.column import Row
@@ -15,7 +16,8 @@ from tunesmith.core.finished import Finished
 from tunesmith.core.panel import Cell, Figure, Panel, Result, Table, Verdict
 from tunesmith.core.rows import Chosen, each
 from tunesmith.core.seeding import seed_of
-from tunesmith.evaluate import learning_curve, sliced, stats, verdicts
+from tunesmith.core.world import World
+from tunesmith.evaluate import learning_curve, sliced, slices, stats, verdicts
 from tunesmith.evaluate.shift import Measured
 from tunesmith.evaluate.subjects import answers_of
 from tunesmith.evaluate.verdicts import Estimate
@@ -58,6 +60,11 @@ class Task(part.Suite):
     """Whether it is told for each quarter of the rows, the least sure answers first."""
     learning_curve: list[Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=list)
     """Shares of the training rows on each of which the recipe is trained again; 1 is the run itself."""
+
+    def check(self, model: nn.Module, world: World) -> None:
+        """Look for the columns of `slices` before the training: DataError with those that are not there."""
+        if self.slices and world.judged is not None:
+            slices.look(world.judged, self.slices)
 
     def measure(self, finished: Finished) -> Result:
         """Figures of some training rows and of every held-out split; panels and verdicts of the one that judges."""
