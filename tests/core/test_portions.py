@@ -135,6 +135,14 @@ def test_portions_are_of_one_size_and_hold_every_place_once(places: int, words: 
     assert len(set(sizes[:-1])) <= 1 and all(size % portions.ROUND == 0 or size < portions.ROUND for size in sizes[:-1])
 
 
+def test_a_large_gradient_makes_portions_larger() -> None:
+    def first(gradient: int) -> int:
+        return next(portions.portions(torch.empty(1 << 20, 1), 1 << 20, gradient)).stop
+
+    assert first(0) == first(4 * portions.PORTION) == portions.PORTION >> 20
+    assert first(64 * portions.PORTION) == 16 * portions.PORTION >> 20
+
+
 @pytest.mark.parametrize(("places", "expected"), [(0, 0), (1, 1), (32, 32), (33, 64), (64, 64), (100, 128)])
 def test_many_places_are_filled_up_to_a_round_number(places: int, expected: int) -> None:
     found = portions.rounded(torch.ones(places, 3))

@@ -16,11 +16,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 PORTION = 1 << 23
-"""Most scores of words that are held at once; or as many as there are numbers in the states, if these are more."""
+"""Most scores of words that are held at once; or as many as there are numbers in the states, or in a quarter of the
+gradient of the weight, which is read and written for every portion, if these are more.
+"""
 ROUND = 32
 """Places are filled up to a multiple of this: the library below prepares every shape that it meets."""
 WORDS = 1 << 12
-"""Words whose share of the weight's gradient is made at once."""
+"""Words whose share of the weight's gradient a processor makes at once."""
 STRIP = 1 << 20
 """Most scores that a processor turns into probabilities at once: what its cache holds."""
 
@@ -73,9 +75,11 @@ def strips(scores: Tensor) -> Iterator[slice]:
     return (slice(at, at + rows) for at in range(0, len(scores), rows))
 
 
-def portions(states: Tensor, words: int) -> Iterator[slice]:
-    """Places [places, in] in portions whose scores of `words` fit; all are of one size, a round one, but the last."""
-    size = max(1, max(PORTION, states.numel()) // words)
+def portions(states: Tensor, words: int, gradient: int = 0) -> Iterator[slice]:
+    """Places [places, in] in portions whose scores of `words` fit; all are of one size, a round one, but the last.
+    gradient: how many numbers that of the weight has.
+    """
+    size = max(1, max(PORTION, states.numel(), gradient // 4) // words)
     size -= size % ROUND if size > ROUND else 0
     return (slice(start, min(start + size, len(states))) for start in range(0, len(states), size))
 
@@ -154,7 +158,7 @@ def _made(
     of_states = torch.empty_like(states) if wanted[0] else None
     of_weight = torch.zeros_like(weight, dtype=loss.dtype) if wanted[1] else None
     of_bias = torch.zeros_like(bias, dtype=loss.dtype) if wanted[2] and bias is not None else None
-    for part in portions(states, len(weight)):
+    for part in portions(states, len(weight), 0 if of_weight is None else of_weight.numel()):
         here, real = rounded(states[part]), part.stop - part.start
         scores = functional.linear(here, weight, bias)  # [portion, words]
         loss += told.at(part).turn(scores[:real], any(wanted), of_bias)
@@ -167,12 +171,13 @@ def _made(
 
 
 def _add(buffer: Tensor, change: Tensor, states: Tensor) -> None:
-    """Add change^T states to the gradient of a weight [words, in], some words at a time: the product of all is as large
-    as the weight.
+    """Add change^T states to the gradient of a weight [words, in]; on a processor some words at a time, as the product
+    of all is as large as the weight.
     """
-    for words in range(0, len(buffer), WORDS):
-        part = buffer[words : words + WORDS]
-        own = change[:, words : words + WORDS].t()
+    size = WORDS if buffer.device.type == "cpu" else len(buffer)
+    for start in range(0, len(buffer), size):
+        part = buffer[start : start + size]
+        own = change[:, start : start + size].t()
         if part.dtype == change.dtype:
             part.addmm_(own, states)
         else:
