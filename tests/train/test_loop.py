@@ -21,6 +21,7 @@ from tunesmith.core.errors import DivergedError, RecipeError
 from tunesmith.core.notes import listening
 from tunesmith.core.part import Part
 from tunesmith.core.step import Step, Training
+from tunesmith.data.load import Splits
 from tunesmith.prepare import Prepared
 from tunesmith.recipe import from_values
 from tunesmith.train import loop
@@ -239,7 +240,7 @@ def test_a_part_with_random_numbers_of_its_own_shifts_no_other(method: str, tmp_
             }
         )
         rows = toy.rows_for(recipe.task)
-        splits: Any = type("Splits", (), {"train": rows, "validation": None, "test": None, "sources": {}})
+        splits = Splits(rows, None, None, {}, {})
         prepare.learn(recipe, splits)
         toyed = prepare.prepare(replace(recipe, regularizers=parts), splits)
         toy.train(toyed, tmp_path / str(len(parts)))
