@@ -9,7 +9,8 @@ to start from. Every run is a process of its own, the sides in turn. Parts:
     fill      masked words of running text, blocks of 128 tokens
     instruct  answers to instructions, the loss on the answers, a vocabulary of 32,000 words
     frozen    head only and the top two blocks: the whole command, with the test rows answered
-    quality   accuracy on the test rows over seeds: with every shortcut, with none, and Trainer's
+    quality   accuracy on the test rows over seeds, ours and Trainer's
+    shortcuts the same with every shortcut and with none, also of a model that drops nothing out
 
 Examples a second are those of all epochs after the first, which warms both sides up. The page is written as it grows.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +31,12 @@ from speed_cases import Cases, Comparison, Sizes
 
 QUICK = {"pairs": 3, "rows": 640, "whole_rows": 960, "test_rows": 320, "seeds": 1}
 LOOPS = ("full", "shapes", "lora", "fill", "instruct")
+QUALITY = ("quality", "shortcuts")
 HEADS = {
     "loops": ("what", "against", "examples/s, ours", "theirs", "ratio", "goal", "share of bfloat16 rate, ours",
               "theirs", "peak MB, ours", "theirs", "ratio", "goal", "added ratio", "pairs"),
     "frozen": ("what", "seconds, ours", "Trainer", "ratio", "goal", "accuracy, ours", "Trainer", "pairs"),
-    "quality": ("what", "accuracy, ours", "plain", "Trainer", "ours less plain", "ours less Trainer", "seeds"),
+    "quality": ("what", "against", "accuracy, ours", "theirs", "difference", "lowest and highest", "seeds"),
 }  # fmt: skip
 Measured = dict[str, tuple[Comparison, Results]]
 
@@ -95,13 +98,15 @@ class Page:
                 *tables.table(HEADS["frozen"], filter(None, wholes)),
                 "",
             ]
-        seeds = [self.quality(one, found) for one, found in self.found.values() if one.part == "quality"]
+        seeds = [self.quality(one, found) for one, found in self.found.values() if one.part in QUALITY]
         if any(seeds):
             lines += [
                 "## Quality",
                 "",
-                "Accuracy in percent on the test rows after 2 epochs: mean over seeds, and their deviation. The sides "
-                "draw their own batches and dropout; the error of a difference of means is given with it.",
+                f"Accuracy in percent on {self.given.test_rows:,} test rows after 2 epochs of "
+                f"{self.given.whole_rows:,}: mean over seeds, and their deviation; the mean difference of a seed's two "
+                "runs with its standard error, and the lowest and the highest. *plain*: ours with every shortcut off. "
+                "Each side draws its own dropout.",
                 "",
                 *tables.table(HEADS["quality"], filter(None, seeds)),
                 "",
@@ -138,13 +143,12 @@ class Page:
         return [one.name, *seconds, ratio, f"at least {goal}x", _mean(mine), _mean(theirs), str(len(mine))]
 
     def quality(self, one: Comparison, found: Results) -> list[str]:
-        """The row of accuracies; none before every side has run."""
-        count = min(map(len, found.values()))
-        sides = [found[name][:count] for name in one.sides]
-        if not count:
+        """The row of accuracies; none before the first pair."""
+        (other,) = one.goals
+        mine, theirs = _both(found, one.ours, other)
+        if not mine:
             return []
-        differences = [_difference(sides[0], side) for side in sides[1:]]
-        return [one.name, *map(_mean, sides), *differences, str(count)]
+        return [one.name, other, _mean(mine), _mean(theirs), *_difference(mine, theirs), str(len(mine))]
 
 
 def _both(found: Results, ours: str, other: str) -> tuple[list[Found], list[Found]]:
@@ -158,22 +162,23 @@ def _mean(runs: Sequence[Found]) -> str:
     return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def _difference(mine: Sequence[Found], theirs: Sequence[Found]) -> str:
-    """Of the means, with its standard error."""
+def _difference(mine: Sequence[Found], theirs: Sequence[Found]) -> tuple[str, str]:
+    """The mean of a seed's difference with its standard error, and the lowest and the highest."""
     each = [a["accuracy"] - b["accuracy"] for a, b in zip(mine, theirs, strict=True)]
     error = f" ± {statistics.stdev(each) / len(each) ** 0.5:.2f}" if len(each) > 1 else ""
-    return f"{statistics.mean(each):+.2f}{error}"
+    return f"{statistics.mean(each):+.2f}{error}", f"{min(each):+.2f} to {max(each):+.2f}"
 
 
 def main() -> None:
     """Run the parts that are asked for."""
-    parts = [*LOOPS, "frozen", "quality"]
+    parts = [*LOOPS, "frozen", *QUALITY]
     made = options.parser(__doc__, "speed.md")
     made.add_argument("--parts", nargs="+", default=parts, choices=parts)
     made.add_argument("--rows", type=int, default=1600, help="training rows where the loop is measured")
     made.add_argument("--whole-rows", type=int, default=6912, help="training rows of whole commands, and of quality")
     made.add_argument("--test-rows", type=int, default=1821)
-    made.add_argument("--seeds", type=int, default=3, help="turns of the quality part")
+    made.add_argument("--seeds", type=int, default=3, help="turns of the parts that compare quality")
+    made.add_argument("--only", default="", help="the comparison of this name alone")
     given = options.parse(made, QUICK)
     page, kept = Page(given), Kept(given.results)
     with tempfile.TemporaryDirectory() as folder:
@@ -181,10 +186,14 @@ def main() -> None:
         cases = Cases(source, given.model, Sizes(given.rows, given.whole_rows, given.test_rows))
         for part in given.parts:
             for one in cases.parts[part]():
+                if given.only not in ("", one.name):
+                    continue
                 page.add(one)
-                sides = {side: kept.side(one.name, side, one.of) for side in one.sides}
-                turns = given.seeds if part == "quality" else given.pairs
+                sides = {side: kept.side(f"{part}, {one.name}", side, one.of) for side in one.sides}
+                turns = given.seeds if part in QUALITY else given.pairs
                 take_turns(sides, turns, lambda results, one=one: page.told(one, results))  # type: ignore[misc]
+    if not page.found:
+        sys.exit(f"speed.py: no comparison of these parts is called {given.only!r}.")
     print("\n" + "\n".join(page.lines()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from pairs import models
 from pairs.case import Case
 from pairs.data import Source
 
-OURS, BEST, DEFAULT = "ours", "Trainer", "Trainer, defaults"
+OURS, PLAIN, BEST, DEFAULT = "ours", "plain", "Trainer", "Trainer, defaults"
 BATCH = 32
+QUALITY = {"full": "full", "lora": "LoRA"}
+"""The methods of which the quality is compared, and how they are told."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of training in loops and whole commands, rows of the test, seeds of the quality part."""
+    """Rows of training in loops and whole commands, and rows of the test."""
 
     rows: int
     whole_rows: int
@@ -57,7 +59,7 @@ class Cases:
         self.folder, self.name = models.builtin(model, source.folder / "backbone")
         self.parts: dict[str, Callable[[], Iterable[Comparison]]] = {
             "full": self.full, "shapes": self.shapes, "lora": self.lora, "fill": self.fill, "instruct": self.instruct,
-            "frozen": self.frozen, "quality": self.quality,
+            "frozen": self.frozen, "quality": self.quality, "shortcuts": self.shortcuts,
         }  # fmt: skip
 
     def _sst2(self, count: int, **more: Any) -> Case:
@@ -122,18 +124,22 @@ class Cases:
         ]
 
     def quality(self) -> list[Comparison]:
-        """The same accuracy, with every shortcut, with none, and by the other side: no goal of speed."""
+        """The other side's accuracy: no goal of speed."""
+        return [self._answers("quality", f"SST-2, {told}", BEST, method=name) for name, told in QUALITY.items()]
+
+    def shortcuts(self) -> Iterator[Comparison]:
+        """The accuracy without any shortcut, as models drop out by themselves, and without dropout, which either draws
+        by itself.
+        """
+        folder, called = models.without_dropout(self.folder, self.source.folder / "no dropout")
+        for name, told in QUALITY.items():
+            title = f"SST-2, {told}"
+            yield self._answers("shortcuts", f"{title}, no dropout", PLAIN, method=name, model=folder, ours=called)
+            yield self._answers("shortcuts", title, PLAIN, method=name)
+
+    def _answers(self, part: str, name: str, other: str, **more: Any) -> Comparison:
         test = self.source.file("test", self.sizes.test_rows)
-        named = {"full": "full", "lora": "LoRA"}
-        return [
-            Comparison(
-                "quality",
-                f"SST-2, {told}",
-                self._sst2(self.sizes.whole_rows, method=method, epochs=2, test=test),
-                {"plain": 0.0, BEST: 0.0},
-            )
-            for method, told in named.items()
-        ]
+        return Comparison(part, name, self._sst2(self.sizes.whole_rows, epochs=2, test=test, **more), {other: 0.0})
 
     def _new(self, name: str) -> Path:
         folder = self.source.folder / name

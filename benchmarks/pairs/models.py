@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,16 @@ def random(name: str, folder: Path, tokenizer: Any, tiny: bool = False) -> tuple
     special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
     config = CONFIG_MAPPING[family](vocab_size=words, **(TINY[family] if tiny else sizes), **special)
     return (saved(config, tokenizer, folder),) * 2
+
+
+def without_dropout(model: str, folder: Path) -> tuple[str, str]:
+    """A copy of a BERT's folder whose configuration drops nothing out."""
+    shutil.copytree(model, folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), 0.0)
+    path.write_text(json.dumps({**config, **rates}), encoding="utf-8")
+    return (str(folder),) * 2
 
 
 def saved(config: Any, tokenizer: Any, folder: Path) -> str:

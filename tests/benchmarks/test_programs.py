@@ -59,14 +59,27 @@ def test_speed_measures_loops(
 def test_speed_measures_whole_commands_and_quality(
     program: Program, in_process: list[tuple[str, Any]], tmp_path: Path
 ) -> None:
-    program("speed", *TINY, *SIZES, "--parts", "frozen", "quality", "--out", str(tmp_path / "speed.md"))
-    ran = [(name, case.method, case.epochs) for name, case in in_process]
+    # `full` has a comparison of the same name as `quality`, with no rows to answer.
+    parts = ("full", "frozen", "quality", "shortcuts")
+    program("speed", *TINY, *SIZES, "--parts", *parts, "--out", str(tmp_path / "speed.md"))
+    ran = [(name, case.method, case.epochs) for name, case in in_process][3:]
     assert ran[:6:2] == [("command", "head", 3), ("command", "head", 10), ("command", "top", 3)]
-    assert [name for name, _, _ in ran[6:]] == ["ours", "plain", "Trainer"] * 2
+    assert [name for name, _, _ in ran[6:]] == ["ours", "Trainer"] * 2 + ["ours", "plain"] * 4
     page = (tmp_path / "speed.md").read_text()
     assert "## Frozen parts" in page and "## Quality" in page
     told = next(row for row in rows(page) if row[0] == "SST-2, head only, 3 epochs")
     assert told[3] == "1.00x (1.00 to 1.00)"  # the fixture says one second for either side
+
+
+def test_one_comparison_can_be_asked_for(program: Program, in_process: list[tuple[str, Any]], tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "speed.md"))
+    program("speed", *TINY, *SIZES, "--parts", "shortcuts", "--only", "SST-2, LoRA, no dropout", *out)
+    assert [(name, case.method) for name, case in in_process] == [("ours", "lora"), ("plain", "lora")]
+    # Nothing is drawn: both sides give the same answers.
+    told = next(row for row in rows((tmp_path / "speed.md").read_text()) if row[0] == "SST-2, LoRA, no dropout")
+    assert told[4:] == ["+0.00", "+0.00 to +0.00", "1"]
+    with pytest.raises(SystemExit, match="no comparison of these parts is called 'lora'"):
+        program("speed", *TINY, *SIZES, "--parts", "shortcuts", "--only", "lora", *out)
 
 
 def test_results_are_kept_and_gone_on_with(program: Program, in_process: list[tuple[str, Any]], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.core.column import Row
 from tunesmith.core.errors import UserError
-from tunesmith.core.rows import Rows
+from tunesmith.core.rows import Rows, judging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,4 +128,4 @@ class Finished:
 
     def held_out(self) -> str | None:
         """The split that judges: test, or validation where there is no test split, or None."""
-        return next((name for name in ("test", "validation") if name in self.splits), None)
+        return judging(self.splits)

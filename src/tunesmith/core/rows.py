@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
@@ -22,6 +22,11 @@ class Rows(Protocol):
 
     def __getitem__(self, places: slice | list[int]) -> Mapping[str, Sequence[Any]]:
         """Rows at these places, as columns."""
+
+
+def judging(names: Collection[str]) -> str | None:
+    """The split that judges, of those that there are: test, or validation where there is no test split, or None."""
+    return next((name for name in ("test", "validation") if name in names), None)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tunesmith.core.column import Column
 from tunesmith.core.mapped import Mapped
 from tunesmith.core.notes import note, warn
 from tunesmith.core.panel import Panel
-from tunesmith.core.rows import Rows
+from tunesmith.core.rows import Rows, judging
 from tunesmith.data import mix, overview
 from tunesmith.data.check import check
 from tunesmith.data.columns import inputs
@@ -40,8 +40,8 @@ class Splits:
 
     @property
     def judged(self) -> Path | None:
-        """The file of the rows that judge: those of the test split, or of the validation split, or None."""
-        name = next((name for name in ("test", "validation") if getattr(self, name) is not None), None)
+        """The file of the rows that judge, or None."""
+        name = judging(self.sources)
         return None if name is None else Path(str(self.sources[name]["path"]))
 
 
