@@ -181,11 +181,13 @@ def main() -> None:
     made.add_argument("--only", default="", help="the comparison of this name alone")
     given = options.parse(made, QUICK)
     page, kept = Page(given), Kept(given.results)
+    names: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         source = Source(Path(folder), None if given.made else given.data)
         cases = Cases(source, given.model, Sizes(given.rows, given.whole_rows, given.test_rows))
         for part in given.parts:
             for one in cases.parts[part]():
+                names.append(one.name)
                 if given.only not in ("", one.name):
                     continue
                 page.add(one)
@@ -193,7 +195,7 @@ def main() -> None:
                 turns = given.seeds if part in QUALITY else given.pairs
                 take_turns(sides, turns, lambda results, one=one: page.told(one, results))  # type: ignore[misc]
     if not page.found:
-        sys.exit(f"speed.py: no comparison of these parts is called {given.only!r}.")
+        sys.exit(f"speed.py: no comparison of these parts is called {given.only!r}. There are: {'; '.join(names)}.")
     print("\n" + "\n".join(page.lines()))
 
 

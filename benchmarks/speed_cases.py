@@ -13,7 +13,7 @@ from pairs.data import Source
 
 OURS, PLAIN, BEST, DEFAULT = "ours", "plain", "Trainer", "Trainer, defaults"
 BATCH = 32
-QUALITY = {"full": "full", "lora": "LoRA"}
+METHODS = {"full": "full", "lora": "LoRA"}
 """The methods of which the quality is compared, and how they are told."""
 
 
@@ -125,14 +125,14 @@ class Cases:
 
     def quality(self) -> list[Comparison]:
         """The other side's accuracy: no goal of speed."""
-        return [self._answers("quality", f"SST-2, {told}", BEST, method=name) for name, told in QUALITY.items()]
+        return [self._answers("quality", f"SST-2, {told}", BEST, method=name) for name, told in METHODS.items()]
 
     def shortcuts(self) -> Iterator[Comparison]:
         """The accuracy without any shortcut, as models drop out by themselves, and without dropout, which either draws
         by itself.
         """
         folder, called = models.without_dropout(self.folder, self.source.folder / "no dropout")
-        for name, told in QUALITY.items():
+        for name, told in METHODS.items():
             title = f"SST-2, {told}"
             yield self._answers("shortcuts", f"{title}, no dropout", PLAIN, method=name, model=folder, ours=called)
             yield self._answers("shortcuts", title, PLAIN, method=name)

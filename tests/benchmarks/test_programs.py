@@ -78,7 +78,7 @@ def test_one_comparison_can_be_asked_for(program: Program, in_process: list[tupl
     # Nothing is drawn: both sides give the same answers.
     told = next(row for row in rows((tmp_path / "speed.md").read_text()) if row[0] == "SST-2, LoRA, no dropout")
     assert told[4:] == ["+0.00", "+0.00 to +0.00", "1"]
-    with pytest.raises(SystemExit, match="no comparison of these parts is called 'lora'"):
+    with pytest.raises(SystemExit, match=r"is called 'lora'\. There are: SST-2, full, no dropout; "):
         program("speed", *TINY, *SIZES, "--parts", "shortcuts", "--only", "lora", *out)
 
 
